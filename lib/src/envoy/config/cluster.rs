@@ -1,0 +1,199 @@
+//! What is behind a cluster?
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smol_str::SmolStr;
+
+use crate::origin::Origin;
+
+/// How a cluster finds its endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DiscoveryType {
+    /// From istiod.
+    Eds,
+    /// By DNS, all addresses.
+    StrictDns,
+    /// By DNS, one address.
+    LogicalDns,
+    /// The connection's original destination.
+    OriginalDst,
+    /// Fixed (`BlackHoleCluster`: none).
+    Static,
+    /// The request's host, by DNS.
+    DynamicForwardProxy,
+}
+
+/// A cluster (`config.cluster.v3.Cluster`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Istio's name, such as `outbound|80||httpbin.org`.
+    pub name: SmolStr,
+    /// How it finds its endpoints.
+    pub discovery_type: DiscoveryType,
+    /// Endpoints by locality and priority; empty for original destination and forward proxies.
+    pub load_assignment: Arc<LoadAssignment>,
+    /// Load balancing policy as Envoy names it, such as `LEAST_REQUEST`.
+    pub lb_policy: &'static str,
+    /// TLS towards endpoints.
+    pub transport: UpstreamTransport,
+    /// HTTP version towards endpoints.
+    pub protocol: UpstreamProtocol,
+    /// Port that replaces the original destination's (ServiceEntry NONE with `targetPort`).
+    pub original_dst_port_override: Option<u16>,
+    /// Time limit for connecting.
+    pub connect_timeout: Duration,
+    /// Circuit breakers.
+    pub circuit_breakers: CircuitBreakers,
+    /// Source address that the proxy connects from (`127.0.0.6` for inbound passthrough).
+    pub upstream_bind_config: Option<IpAddr>,
+    /// Whether outlier detection is on.
+    pub outlier_detection: bool,
+    /// The DestinationRule fields that shaped it, for display.
+    pub applied: Vec<Origin>,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// Limits; `u32::MAX` is Istio's "none".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CircuitBreakers {
+    /// Connections.
+    pub max_connections: u32,
+    /// Waiting requests.
+    pub max_pending_requests: u32,
+    /// Running requests.
+    pub max_requests: u32,
+    /// Retries.
+    pub max_retries: u32,
+}
+
+impl Default for CircuitBreakers {
+    fn default() -> Self {
+        Self {
+            max_connections: u32::MAX,
+            max_pending_requests: u32::MAX,
+            max_requests: u32::MAX,
+            max_retries: u32::MAX,
+        }
+    }
+}
+
+/// HTTP version towards endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// As the client's.
+    Downstream,
+}
+
+/// TLS towards endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamTransport {
+    /// None.
+    Plaintext,
+    /// TLS to every endpoint.
+    Tls(Arc<UpstreamTlsContext>),
+    /// TLS to endpoints that speak Istio's mutual TLS, plaintext to others (auto mTLS).
+    Auto(Arc<UpstreamTlsContext>),
+}
+
+/// What kind of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UpstreamTlsMode {
+    /// Server certificate only.
+    Simple,
+    /// Client certificate from files or secrets.
+    Mutual,
+    /// Istio's certificates.
+    IstioMutual,
+}
+
+/// TLS settings towards endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTlsContext {
+    /// Kind.
+    pub mode: UpstreamTlsMode,
+    /// SNI; empty when none is sent or it follows the host.
+    pub sni: SmolStr,
+    /// Whether the SNI follows the request's Host.
+    pub auto_sni: bool,
+    /// Whether the server certificate is checked against the SNI.
+    pub auto_san_validation: bool,
+    /// Names the server certificate has to have one of.
+    pub subject_alt_names: Vec<SmolStr>,
+    /// Secret with the client certificate or CA, by SDS resource name.
+    pub secret_name: SmolStr,
+    /// Whether any server certificate is accepted.
+    pub insecure_skip_verify: bool,
+    /// ALPN values offered.
+    pub alpn_protocols: Vec<SmolStr>,
+    /// Where it is written, or the default that gives it.
+    pub origin: Origin,
+}
+
+/// Endpoints of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadAssignment {
+    /// Groups of one locality and priority, in istiod's order.
+    pub endpoints: Vec<LocalityEndpoints>,
+}
+
+/// Endpoints of one locality and priority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalityEndpoints {
+    /// `region/zone/subzone`; may be empty.
+    pub locality: SmolStr,
+    /// 0 is used first.
+    pub priority: u32,
+    /// Weight of the group.
+    pub load_balancing_weight: u32,
+    /// Endpoints.
+    pub lb_endpoints: Vec<LbEndpoint>,
+}
+
+/// An endpoint's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EndpointAddress {
+    /// IP address and port.
+    Socket(IpAddr, u16),
+    /// A name that Envoy resolves, and a port.
+    Name(SmolStr, u16),
+    /// A Unix domain socket.
+    Pipe(SmolStr),
+}
+
+/// Whether an endpoint may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HealthStatus {
+    /// Yes.
+    Healthy,
+    /// No, unless panic mode (off in Istio).
+    Unhealthy,
+    /// Only by persistent sessions.
+    Draining,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LbEndpoint {
+    /// Where.
+    pub address: EndpointAddress,
+    /// Whether it may be used.
+    pub health_status: HealthStatus,
+    /// Weight among its group.
+    pub load_balancing_weight: u32,
+    /// Whether it speaks Istio's mutual TLS (label `security.istio.io/tlsMode` and policy).
+    pub istio_mutual: bool,
+    /// What runs there, as `namespace/name`, where the input says; the room that made the configuration knows more.
+    pub workload: SmolStr,
+    /// Whether it is an assumption that this endpoint exists and is ready.
+    pub assumed: bool,
+    /// Who made it.
+    pub origin: Origin,
+}

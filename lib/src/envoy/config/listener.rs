@@ -1,0 +1,194 @@
+//! What does a listener accept, and who handles it?
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use smol_str::SmolStr;
+
+use super::http::{HttpConnectionManager, NetworkRbac};
+use crate::origin::Origin;
+
+/// Which way the traffic of a listener flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TrafficDirection {
+    /// Towards this proxy's own workload.
+    Inbound,
+    /// Away from it; also every gateway listener.
+    Outbound,
+}
+
+/// Where a listener is bound.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerAddress {
+    /// An IP address and port.
+    Socket(IpAddr, u16),
+    /// A Unix domain socket.
+    Pipe(SmolStr),
+}
+
+/// The inspectors in front of the filter chains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerFilters {
+    /// Restores the destination that iptables replaced.
+    pub original_dst: bool,
+    /// Reads SNI and ALPN; without it every connection counts as plaintext.
+    pub tls_inspector: bool,
+    /// Ports on which the TLS inspector does not run.
+    pub http_inspector: bool,
+    /// Expects the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+/// A listener (`config.listener.v3.Listener`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Istio's name, such as `0.0.0.0_80` or `virtualOutbound`.
+    pub name: SmolStr,
+    /// The main address.
+    pub address: ListenerAddress,
+    /// Further addresses (dual stack).
+    pub additional_addresses: Vec<ListenerAddress>,
+    /// Whether a real socket is opened; `false` for listeners that `virtualOutbound` hands connections to.
+    pub bind_to_port: bool,
+    /// Whether connections are handed to the listener of their original destination.
+    pub use_original_dst: bool,
+    /// Which way its traffic flows.
+    pub traffic_direction: TrafficDirection,
+    /// Inspectors.
+    pub listener_filters: ListenerFilters,
+    /// Whether a connection goes on when the inspectors time out.
+    pub continue_on_listener_filters_timeout: bool,
+    /// The filter chains, in order; the order has no effect on matching.
+    pub filter_chains: Vec<Arc<FilterChain>>,
+    /// The chain for connections that match none.
+    pub default_filter_chain: Option<Arc<FilterChain>>,
+    /// Why Envoy would refuse this listener, if it would: its traffic then keeps the previous configuration.
+    pub refused: Option<SmolStr>,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// A connection's transport, as the TLS inspector names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransportProtocol {
+    /// `raw_buffer`: no TLS, or no inspector that could tell.
+    RawBuffer,
+    /// `tls`.
+    Tls,
+    /// `quic`.
+    Quic,
+}
+
+/// Where a connection comes from, for `source_type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ConnectionSourceType {
+    /// Anywhere.
+    #[default]
+    Any,
+    /// The same address or loopback.
+    SameIpOrLoopback,
+    /// Anywhere else.
+    External,
+}
+
+/// The conditions of a filter chain; empty fields match everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilterChainMatch {
+    /// Original destination port.
+    pub destination_port: Option<u16>,
+    /// Original destination addresses.
+    pub prefix_ranges: Vec<IpNet>,
+    /// SNI names, `*.` wildcards allowed, in lower case.
+    pub server_names: Vec<SmolStr>,
+    /// Transport.
+    pub transport_protocol: Option<TransportProtocol>,
+    /// ALPN values, as offered or as the HTTP inspector finds them.
+    pub application_protocols: Vec<SmolStr>,
+    /// Source type.
+    pub source_type: ConnectionSourceType,
+    /// Source addresses.
+    pub source_prefix_ranges: Vec<IpNet>,
+}
+
+/// A filter chain (`config.listener.v3.FilterChain`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterChain {
+    /// Istio's name for it, such as `virtualOutbound-catchall-tcp`; often empty.
+    pub name: SmolStr,
+    /// Its conditions.
+    pub filter_chain_match: FilterChainMatch,
+    /// TLS termination, if any.
+    pub transport_socket: Option<DownstreamTlsContext>,
+    /// RBAC network filters (authorization of TCP traffic), in order.
+    pub rbac: Vec<Arc<NetworkRbac>>,
+    /// Who handles the bytes.
+    pub terminal: NetworkFilter,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// The last network filter of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkFilter {
+    /// HTTP.
+    HttpConnectionManager(Arc<HttpConnectionManager>),
+    /// Bytes.
+    TcpProxy(Arc<TcpProxy>),
+}
+
+/// How a proxy terminates TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownstreamTlsContext {
+    /// What is asked of the client.
+    pub client_certificate: ClientCertificate,
+    /// Whether this is Istio's own mutual TLS (mesh certificates).
+    pub istio_mutual: bool,
+    /// ALPN values offered.
+    pub alpn_protocols: Vec<SmolStr>,
+    /// The secret that holds the server certificate, by SDS resource name.
+    pub secret_name: SmolStr,
+    /// SAN values that a client certificate has to have one of; empty accepts any.
+    pub match_subject_alt_names: Vec<StringSan>,
+    /// Whether the secret is known to exist: `Some(false)` breaks every handshake, `None` is not settled by the input.
+    pub secret_exists: Option<bool>,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// A subject alternative name as written in `subjectAltNames`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StringSan(pub SmolStr);
+
+/// Whether a client has to show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientCertificate {
+    /// Not asked for.
+    None,
+    /// Asked for, validated when sent.
+    Optional,
+    /// Required.
+    Required,
+}
+
+/// A TCP proxy (`extensions.filters.network.tcp_proxy.v3.TcpProxy`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpProxy {
+    /// The statistics prefix, as istiod writes it.
+    pub stat_prefix: SmolStr,
+    /// One cluster with weight 1, or several with their weights.
+    pub clusters: Vec<WeightedTcpCluster>,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// A cluster of a TCP proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedTcpCluster {
+    /// The cluster.
+    pub name: SmolStr,
+    /// Its weight.
+    pub weight: u32,
+    /// Who made it.
+    pub origin: Origin,
+}

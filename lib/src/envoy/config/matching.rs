@@ -1,0 +1,103 @@
+//! How is a string, header or query parameter compared?
+
+use std::fmt;
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+/// A regular expression with RE2's syntax that has to match the whole value.
+///
+/// The pattern is compiled once; a pattern that RE2 refuses, or that cannot be translated, cannot be built.
+#[derive(Clone)]
+pub struct SafeRegex {
+    pattern: SmolStr,
+    compiled: Arc<regex::Regex>,
+}
+
+impl SafeRegex {
+    /// Compiles `pattern` for whole-value matches.
+    ///
+    /// # Errors
+    ///
+    /// The pattern is not one that RE2 accepts; the text says why.
+    pub fn new(pattern: &str) -> Result<Self, String> {
+        let compiled = regex::Regex::new(&format!(r"\A(?:{pattern})\z")).map_err(|e| e.to_string())?;
+        Ok(Self { pattern: pattern.into(), compiled: Arc::new(compiled) })
+    }
+
+    /// The pattern as written.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// Whether the whole of `value` matches.
+    pub fn is_match(&self, value: &str) -> bool {
+        self.compiled.is_match(value)
+    }
+}
+
+impl fmt::Debug for SafeRegex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SafeRegex").field(&self.pattern).finish()
+    }
+}
+
+impl PartialEq for SafeRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.pattern == other.pattern
+    }
+}
+
+impl Eq for SafeRegex {}
+
+/// A pattern that a string is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StringMatcher {
+    /// The whole string.
+    Exact(SmolStr),
+    /// Its beginning.
+    Prefix(SmolStr),
+    /// Its end.
+    Suffix(SmolStr),
+    /// A part of it.
+    Contains(SmolStr),
+    /// The whole string, by regular expression.
+    SafeRegex(SafeRegex),
+}
+
+/// A condition on a request header (`config.route.v3.HeaderMatcher`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatcher {
+    /// The header, in lower case; `:method`, `:authority`, `:scheme` and `:path` for pseudo-headers.
+    pub name: SmolStr,
+    /// The condition; `None` asks for presence.
+    pub matcher: Option<StringMatcher>,
+    /// Whether the condition is turned round.
+    pub invert_match: bool,
+    /// Whether a missing header counts as an empty one.
+    pub treat_missing_header_as_empty: bool,
+}
+
+/// A condition on a query parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryParameterMatcher {
+    /// The parameter's name, compared with case.
+    pub name: SmolStr,
+    /// The condition; `None` asks for presence.
+    pub matcher: Option<StringMatcher>,
+}
+
+/// A condition on dynamic metadata, as istiod writes for `@request.auth.claims`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataMatcher {
+    /// The filter whose metadata is read, such as `istio_authn`.
+    pub filter: SmolStr,
+    /// The path of keys.
+    pub path: Vec<SmolStr>,
+    /// The condition; `None` asks for presence.
+    pub matcher: Option<StringMatcher>,
+    /// Whether the value is a list of which one element has to match as well as a plain string.
+    pub or_list: bool,
+    /// Whether the condition is turned round.
+    pub invert: bool,
+}

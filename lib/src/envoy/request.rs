@@ -1,0 +1,69 @@
+//! What arrives at a proxy?
+
+use std::net::IpAddr;
+
+use smol_str::SmolStr;
+
+/// The application protocol of a connection's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ApplicationProtocol {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+    /// Anything else, with the client speaking first.
+    Tcp,
+}
+
+/// ALPN values, as offered.
+pub type AlpnList = Vec<SmolStr>;
+
+/// The transport of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// No TLS.
+    Plaintext,
+    /// TLS.
+    Tls {
+        /// Server name; empty when none is sent.
+        sni: SmolStr,
+        /// ALPN values offered.
+        alpn: AlpnList,
+        /// The URI name of the client's certificate, when it shows one.
+        client_certificate: Option<SmolStr>,
+        /// Whether that certificate is signed by the mesh's authority (for Istio's mutual TLS).
+        mesh_certificate: bool,
+    },
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Original destination address.
+    pub destination: IpAddr,
+    /// Original destination port.
+    pub port: u16,
+    /// Source address.
+    pub source: IpAddr,
+    /// Transport.
+    pub transport: Transport,
+    /// What its bytes are (inside TLS, where there is TLS).
+    pub protocol: ApplicationProtocol,
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Method, as sent.
+    pub method: SmolStr,
+    /// Path with query, as sent.
+    pub path: SmolStr,
+    /// Host or `:authority`, as sent.
+    pub authority: SmolStr,
+    /// `:scheme` of an HTTP/2 request, if sent.
+    pub scheme: Option<SmolStr>,
+    /// Headers without host, in order, names in lower case.
+    pub headers: Vec<(SmolStr, SmolStr)>,
+}
