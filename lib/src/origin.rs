@@ -34,6 +34,26 @@ impl Origin {
         Self::Default(SmolStr::new_static(what))
     }
 
+    /// The origin of a part of this one: `name` is a field such as `headers`, or an index such as `[0]`.
+    ///
+    /// A default has no parts and stays as it is.
+    #[must_use]
+    pub fn part(&self, name: &str) -> Self {
+        match self {
+            Self::Field { resource, path } => {
+                let dot = if path.is_empty() || name.starts_with('[') { "" } else { "." };
+                Self::Field { resource: *resource, path: smol_str::format_smolstr!("{path}{dot}{name}") }
+            }
+            Self::Default(_) => self.clone(),
+        }
+    }
+
+    /// The origin of the element `index` of the list `name`.
+    #[must_use]
+    pub fn element(&self, name: &str, index: usize) -> Self {
+        self.part(&smol_str::format_smolstr!("{name}[{index}]"))
+    }
+
     /// The resource, unless a default made it.
     pub fn resource(&self) -> Option<ResourceId> {
         match self {

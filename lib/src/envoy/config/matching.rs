@@ -11,7 +11,8 @@ use smol_str::SmolStr;
 #[derive(Clone)]
 pub struct SafeRegex {
     pattern: SmolStr,
-    compiled: Arc<regex::Regex>,
+    /// `None` for a pattern that was refused.
+    compiled: Option<Arc<regex::Regex>>,
 }
 
 impl SafeRegex {
@@ -22,7 +23,12 @@ impl SafeRegex {
     /// The pattern is not one that RE2 accepts; the text says why.
     pub fn new(pattern: &str) -> Result<Self, String> {
         let compiled = regex::Regex::new(&format!(r"\A(?:{pattern})\z")).map_err(|e| e.to_string())?;
-        Ok(Self { pattern: pattern.into(), compiled: Arc::new(compiled) })
+        Ok(Self { pattern: pattern.into(), compiled: Some(Arc::new(compiled)) })
+    }
+
+    /// A pattern that was refused: it keeps its text and matches nothing.
+    pub fn never(pattern: &str) -> Self {
+        Self { pattern: pattern.into(), compiled: None }
     }
 
     /// The pattern as written.
@@ -32,7 +38,7 @@ impl SafeRegex {
 
     /// Whether the whole of `value` matches.
     pub fn is_match(&self, value: &str) -> bool {
-        self.compiled.is_match(value)
+        self.compiled.as_ref().is_some_and(|compiled| compiled.is_match(value))
     }
 }
 

@@ -1,0 +1,181 @@
+//! Who is asking?
+//!
+//! What istiod learns about a proxy from its bootstrap: type, workload, addresses and metadata.
+//! istiod: `pilot/pkg/model/context.go: Proxy, NodeMetadata`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use indexmap::IndexMap;
+use smol_str::SmolStr;
+
+use super::route::ProxyIdentity;
+
+/// What kind of proxy it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NodeType {
+    /// Beside an application.
+    #[default]
+    Sidecar,
+    /// A gateway.
+    Router,
+    /// A waypoint of ambient mode.
+    Waypoint,
+}
+
+/// How a sidecar comes by its workload's traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum InterceptionMode {
+    /// iptables `REDIRECT`.
+    #[default]
+    Redirect,
+    /// iptables `TPROXY`.
+    Tproxy,
+    /// Not at all: every listener is a real socket.
+    None,
+}
+
+/// What a proxy's bootstrap says besides its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeMetadata {
+    /// The cluster it runs in; empty when its bootstrap names none, and then no cluster-specific address is known.
+    pub cluster_id: SmolStr,
+    /// The network it runs in; may be empty.
+    pub network: SmolStr,
+    /// The namespace that `sourceNamespace` is compared with; empty means the proxy's own.
+    pub namespace: SmolStr,
+    /// How traffic is captured.
+    pub interception_mode: InterceptionMode,
+    /// Whether the agent answers DNS.
+    pub dns_capture: bool,
+    /// Whether automatic addresses are used (an older switch).
+    pub dns_auto_allocate: bool,
+    /// Whether the proxy cannot bind ports below 1024.
+    pub unprivileged: bool,
+    /// Whether HTTP/1.0 is accepted on outbound listeners.
+    pub http10: bool,
+    /// The port of the explicit HTTP proxy, in place of MeshConfig's.
+    pub http_proxy_port: Option<u16>,
+    /// The port of the health listener.
+    pub envoy_status_port: u16,
+    /// The port of the metrics listener.
+    pub envoy_prometheus_port: u16,
+    /// Region, zone and subzone; may be empty.
+    pub locality: SmolStr,
+    /// The node that the workload runs on; may be empty.
+    pub node_name: SmolStr,
+}
+
+impl Default for NodeMetadata {
+    fn default() -> Self {
+        Self {
+            cluster_id: SmolStr::new_static("Kubernetes"),
+            network: SmolStr::default(),
+            namespace: SmolStr::default(),
+            interception_mode: InterceptionMode::Redirect,
+            dns_capture: false,
+            dns_auto_allocate: false,
+            unprivileged: false,
+            http10: false,
+            http_proxy_port: None,
+            envoy_status_port: 15021,
+            envoy_prometheus_port: 15090,
+            locality: SmolStr::default(),
+            node_name: SmolStr::default(),
+        }
+    }
+}
+
+/// A proxy, as istiod knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What kind it is.
+    pub node_type: NodeType,
+    /// The workload's namespace.
+    pub namespace: SmolStr,
+    /// The workload's name, such as a pod's.
+    pub name: SmolStr,
+    /// The workload's labels.
+    pub labels: IndexMap<SmolStr, SmolStr>,
+    /// The workload's addresses; the first is the main one.
+    pub ips: Vec<IpAddr>,
+    /// The workload's service account.
+    pub service_account: SmolStr,
+    /// The rest.
+    pub metadata: NodeMetadata,
+    /// The proxy's Istio version; may be empty.
+    pub istio_version: SmolStr,
+}
+
+/// The address families of a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IpMode {
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// Both.
+    Dual,
+}
+
+impl IpMode {
+    /// The addresses that stand for every address; the first is the main one. Without dual stack there is only one.
+    pub const fn wildcard(self) -> IpAddr {
+        match self {
+            Self::V4 | Self::Dual => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    /// The loopback address.
+    pub const fn localhost(self) -> IpAddr {
+        match self {
+            Self::V4 | Self::Dual => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Self::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        }
+    }
+}
+
+impl Node {
+    /// A sidecar of a workload, with the metadata that Istio's injection writes.
+    pub fn sidecar(namespace: impl Into<SmolStr>, name: impl Into<SmolStr>, ips: Vec<IpAddr>) -> Self {
+        Self {
+            node_type: NodeType::Sidecar,
+            namespace: namespace.into(),
+            name: name.into(),
+            labels: IndexMap::new(),
+            ips,
+            service_account: SmolStr::new_static("default"),
+            metadata: NodeMetadata::default(),
+            istio_version: SmolStr::default(),
+        }
+    }
+
+    /// The namespace that `sourceNamespace` is compared with.
+    pub fn metadata_namespace(&self) -> &SmolStr {
+        if self.metadata.namespace.is_empty() { &self.namespace } else { &self.metadata.namespace }
+    }
+
+    /// What matches of routes can ask of this proxy.
+    pub fn identity(&self) -> ProxyIdentity<'_> {
+        ProxyIdentity { labels: &self.labels, namespace: self.metadata_namespace() }
+    }
+
+    /// Whether it has an IPv4 address.
+    pub fn supports_ipv4(&self) -> bool {
+        self.ips.iter().any(IpAddr::is_ipv4)
+    }
+
+    /// Whether it has an IPv6 address.
+    pub fn supports_ipv6(&self) -> bool {
+        self.ips.iter().any(IpAddr::is_ipv6)
+    }
+
+    /// Its address families; a proxy without addresses counts as IPv4.
+    pub fn ip_mode(&self) -> IpMode {
+        match (self.supports_ipv4(), self.supports_ipv6()) {
+            (true, true) => IpMode::Dual,
+            (false, true) => IpMode::V6,
+            (true | false, false) => IpMode::V4,
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Which routes does a VirtualService become for one proxy and port?
+//!
+//! Shared by sidecars and gateways. Invariant: routes keep the order of rules and of their matches, conditions on the
+//! proxy itself are decided here, and nothing follows a route that matches everything.
+//! istiod: `pilot/pkg/networking/core/route/route.go: BuildHTTPRoutesForVirtualService, TranslateRoute`.
+
+pub mod action;
+pub mod cors;
+pub mod fault;
+pub mod headers;
+pub mod matching;
+pub mod redirect;
+pub mod retry;
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use smol_str::{SmolStr, format_smolstr};
+
+use self::action::DestinationService;
+use self::redirect::ListenerScheme;
+use crate::envoy::config::{
+    Action, AppendAction, ClusterSpecifier, HeaderOperations, HeaderValueOption, PathSpecifier, Route,
+    RouteAction, RouteMatch,
+};
+use crate::istiod::name::SubsetKey;
+use crate::manifest::schema;
+use crate::manifest::schema::istio::{
+    ConsistentHashLb, HttpMatchRequest, HttpRetry, HttpRoute, HttpRouteDestination,
+};
+use crate::origin::Origin;
+
+/// The name of a route that Istio makes for a service without VirtualService.
+pub const DEFAULT_ROUTE_NAME: SmolStr = SmolStr::new_static("default");
+/// Istio's limit for the body of a direct response, in bytes.
+pub const MAX_DIRECT_RESPONSE_BODY: u32 = 1024 * 1024;
+
+/// Whose rules a VirtualService follows: generated ones differ in prefixes and missing backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Semantics {
+    /// Written as a VirtualService.
+    #[default]
+    Istio,
+    /// Made from a Kubernetes Ingress.
+    Ingress,
+    /// Made from a Gateway API route.
+    GatewayApi,
+}
+
+impl Semantics {
+    /// Whether a prefix matches whole segments only.
+    pub const fn separates_segments(self) -> bool {
+        matches!(self, Self::Ingress | Self::GatewayApi)
+    }
+}
+
+/// What a match can ask of the proxy itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxyIdentity<'a> {
+    /// The workload's labels.
+    pub labels: &'a IndexMap<SmolStr, SmolStr>,
+    /// The workload's namespace.
+    pub namespace: &'a str,
+}
+
+/// An HTTP rule and where it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpRule<'a> {
+    /// The rule, with names completed and delegates merged.
+    pub route: &'a HttpRoute,
+    /// Where the rule is written.
+    pub origin: &'a Origin,
+    /// Where each match is written; shorter when they follow from `origin`.
+    pub match_origins: &'a [Origin],
+}
+
+/// What a translation depends on besides the rules.
+#[derive(Clone)]
+pub struct RouteOptions<'a> {
+    /// The proxy.
+    pub proxy: ProxyIdentity<'a>,
+    /// The port that requests arrive at: the service's port on a sidecar, the server's on a gateway.
+    pub listen_port: u16,
+    /// Whether the listener terminates TLS, which redirects depend on.
+    pub scheme: ListenerScheme,
+    /// Whether `alt-svc` announces HTTP/3.
+    pub http3_alt_svc: bool,
+    /// Whose rules the VirtualService follows.
+    pub semantics: Semantics,
+    /// Whether the rules are translated for this gateway name (`mesh` for sidecars).
+    pub is_gateway: &'a dyn Fn(&str) -> bool,
+    /// The service behind a destination host, as far as this proxy knows it on this listener.
+    pub lookup_service: &'a dyn Fn(&str) -> Option<DestinationService>,
+    /// The consistent hash that a destination's DestinationRule asks for.
+    pub lookup_hash: &'a dyn Fn(&HttpRouteDestination) -> Option<&'a ConsistentHashLb>,
+    /// MeshConfig's retries.
+    pub default_retries: Option<(&'a HttpRetry, Origin)>,
+    /// Whether a rewritten host is appended to `x-forwarded-host`.
+    pub append_x_forwarded_host: bool,
+    /// Whether mirrored requests keep their host.
+    pub disable_shadow_host_suffix: bool,
+}
+
+/// The routes of a VirtualService called `name`; none when no rule applies to this proxy and port.
+pub fn build_http_routes<'a>(
+    name: &str,
+    rules: impl IntoIterator<Item = HttpRule<'a>>,
+    options: &RouteOptions<'_>,
+) -> Vec<Arc<Route>> {
+    let mut out = Vec::new();
+    for rule in rules {
+        if rule.route.match_.is_empty() {
+            out.extend(translate_route(name, rule, None, options).map(Arc::new));
+            break;
+        }
+        for (i, condition) in rule.route.match_.iter().enumerate() {
+            let at = rule.match_origins.get(i).cloned().unwrap_or_else(|| rule.origin.element("match", i));
+            let Some(route) = translate_route(name, rule, Some((condition, at)), options) else { continue };
+            let catch_all = matching::is_catch_all(&route.route_match);
+            out.push(Arc::new(route));
+            if catch_all {
+                return out;
+            }
+        }
+    }
+    out
+}
+
+/// Translates one rule with one of its matches; `None` when the match cannot apply to this proxy and port.
+pub fn translate_route(
+    name: &str,
+    rule: HttpRule<'_>,
+    condition: Option<(&HttpMatchRequest, Origin)>,
+    options: &RouteOptions<'_>,
+) -> Option<Route> {
+    let HttpRule { route: rule, origin, .. } = rule;
+    if let Some((condition, _)) = &condition {
+        if condition.port != 0 && condition.port != u32::from(options.listen_port) {
+            return None;
+        }
+        if !matching::source_match(condition, &options.proxy, options.is_gateway) {
+            return None;
+        }
+    }
+    let mut route_name = rule.name.clone();
+    let (route_match, route_origin) = match condition {
+        Some((condition, at)) => {
+            if !condition.name.is_empty() {
+                route_name = format_smolstr!("{route_name}.{}", condition.name);
+            }
+            (matching::translate_route_match(condition, options.semantics, &at), at)
+        }
+        None => (matching::match_all(), origin.clone()),
+    };
+    let mut headers = HeaderOperations::default();
+    let mut authority = None;
+    if let Some(block) = &rule.headers {
+        let translated = headers::translate_headers_operations(block, &origin.part("headers"));
+        headers = translated.operations;
+        authority = translated.authority;
+    }
+    let action = if let Some(redirect) = &rule.redirect {
+        redirect::translate_redirect(redirect, options.listen_port, options.scheme, origin.part("redirect"))
+    } else if let Some(response) = &rule.direct_response {
+        redirect::translate_direct_response(response, origin.part("directResponse"))
+    } else {
+        Action::Route(Box::new(action::translate_route_action(
+            rule,
+            origin,
+            &route_match,
+            authority,
+            &mut headers,
+            options,
+        )))
+    };
+    let decorator = Some(route_operation(&route_match, &action, name, options.listen_port));
+    if options.http3_alt_svc {
+        headers.response_headers_to_add.push(http3_alt_svc(options.listen_port));
+    }
+    Some(Route {
+        name: route_name,
+        route_match,
+        action,
+        headers,
+        decorator,
+        fault: rule.fault.as_ref().and_then(|fault| fault::translate_fault(fault, &origin.part("fault"))),
+        cors: rule
+            .cors_policy
+            .as_ref()
+            .map(|cors| cors::translate_cors_policy(cors, origin.part("corsPolicy"))),
+        origin: route_origin,
+    })
+}
+
+/// The route of a service without VirtualService. istiod: `route.go: BuildDefaultHTTPOutboundRoute`.
+pub fn default_outbound_route(
+    cluster: SmolStr,
+    operation: SmolStr,
+    default_retries: Option<(&HttpRetry, Origin)>,
+    hash: Option<&ConsistentHashLb>,
+    origin: Origin,
+) -> Route {
+    let mut route = default_route(cluster, operation, origin);
+    if let Action::Route(action) = &mut route.action {
+        action.retry_policy = retry::convert_policy(default_retries, false);
+        action.hash_policy.extend(hash.and_then(action::hash_policy));
+    }
+    route
+}
+
+/// The route of a sidecar's inbound port; gRPC ports are not retried. istiod: `route.go: BuildDefaultHTTPInboundRoute`.
+pub fn default_inbound_route(
+    cluster: SmolStr,
+    operation: SmolStr,
+    retries: InboundRetries<'_>,
+    origin: Origin,
+) -> Route {
+    let mut route = default_route(cluster, operation, origin);
+    if let (Action::Route(action), InboundRetries::Policy(policy)) = (&mut route.action, retries) {
+        action.retry_policy = retry::convert_inbound_policy(policy);
+    }
+    route
+}
+
+/// The retries of an inbound route.
+#[derive(Clone, Debug)]
+pub enum InboundRetries<'a> {
+    /// None: the port speaks gRPC.
+    Off,
+    /// MeshConfig's, or Istio's own.
+    Policy(Option<(&'a HttpRetry, Origin)>),
+}
+
+fn default_route(cluster: SmolStr, operation: SmolStr, origin: Origin) -> Route {
+    Route {
+        name: DEFAULT_ROUTE_NAME,
+        route_match: matching::match_all(),
+        action: Action::Route(Box::new(plain_action(cluster))),
+        headers: HeaderOperations::default(),
+        decorator: Some(operation),
+        fault: None,
+        cors: None,
+        origin,
+    }
+}
+
+/// An action that only names its cluster: no time limit, no retries.
+pub fn plain_action(cluster: SmolStr) -> RouteAction {
+    RouteAction {
+        cluster: ClusterSpecifier::Cluster(cluster),
+        cluster_not_found_response_code: 503,
+        prefix_rewrite: None,
+        regex_rewrite: None,
+        host_rewrite: crate::envoy::config::HostRewrite::None,
+        append_x_forwarded_host: false,
+        timeout: std::time::Duration::ZERO,
+        max_grpc_timeout: Some(std::time::Duration::ZERO),
+        retry_policy: None,
+        request_mirror_policies: Vec::new(),
+        hash_policy: Vec::new(),
+        rewrite_origin: None,
+        timeout_origin: Origin::default("Istio's default: no timeout"),
+    }
+}
+
+/// The operation of a service's default route, as trace decorators name it.
+pub fn trace_operation(host: &str, port: u16) -> SmolStr {
+    format_smolstr!("{host}:{port}/*")
+}
+
+/// The operation that the decorator of a VirtualService's route names. istiod: `route.go: GetRouteOperation`.
+fn route_operation(condition: &RouteMatch, action: &Action, name: &str, port: u16) -> SmolStr {
+    let path = match &condition.path {
+        PathSpecifier::Prefix(prefix) => format_smolstr!("{prefix}*"),
+        PathSpecifier::Path(path) => path.clone(),
+        PathSpecifier::SafeRegex(regex) => regex.pattern().into(),
+        PathSpecifier::PathSeparatedPrefix(_) => SmolStr::new_static("/*"),
+    };
+    if let Action::Route(action) = action
+        && let ClusterSpecifier::Cluster(cluster) = &action.cluster
+        && let Some(key) = SubsetKey::parse(cluster)
+    {
+        return format_smolstr!("{}:{}{path}", key.host, key.port);
+    }
+    format_smolstr!("{name}:{port}{path}")
+}
+
+fn http3_alt_svc(port: u16) -> HeaderValueOption {
+    HeaderValueOption {
+        name: SmolStr::new_static("alt-svc"),
+        value: format_smolstr!("h3=\":{port}\"; ma=86400"),
+        append_action: AppendAction::AppendIfExistsOrAdd,
+        origin: Origin::default("Istio announces HTTP/3 beside TLS"),
+    }
+}
+
+/// A proto duration as Envoy's; negative ones count as zero.
+fn duration(duration: schema::Duration) -> std::time::Duration {
+    duration.to_std()
+}
