@@ -1,1 +1,16 @@
 //! Shared parts of the test suites.
+//!
+//! Third-party data lies beside a checkout of the project, under `../shared/conformance`; where it is absent, the suites
+//! that need it say so and pass.
+
+use std::path::PathBuf;
+
+/// The folder of third-party suites, or a loud note that it is not there.
+pub fn conformance(suite: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance").join(suite);
+    if folder.exists() {
+        return Some(folder);
+    }
+    eprintln!("NOT RUN: the conformance suite \"{suite}\" needs {}, which is absent", folder.display());
+    None
+}

@@ -1,0 +1,371 @@
+//! How is one YAML document held while it is read?
+//!
+//! Nodes lie in document order in one vector; a node knows where its subtree ends, so a walk needs no pointers.
+//! Invariant: depth and alias expansion are bounded before anything is built from the nodes.
+
+use std::borrow::Cow;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+
+use super::scalar::{Resolved, resolve};
+
+/// Deepest nesting that is read.
+pub(crate) const MAX_DEPTH: usize = 128;
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub(crate) enum Content<'a> {
+    Scalar(Cow<'a, str>, Resolved),
+    Sequence,
+    /// A mapping; the flag says that it has a merge key or a key twice.
+    Mapping(bool),
+    /// Stands for another node.
+    Alias(u32),
+}
+
+/// A node and where it starts: line and column from 1.
+#[derive(Clone, Debug)]
+pub(crate) struct Node<'a> {
+    pub content: Content<'a>,
+    pub end: u32,
+    pub line: u32,
+    pub column: u32,
+}
+
+/// A document's nodes; the root is node 0.
+#[derive(Debug, Default)]
+pub(crate) struct Arena<'a> {
+    pub nodes: Vec<Node<'a>>,
+    /// Keys that stand twice in one mapping: the later key's node.
+    pub duplicates: Vec<u32>,
+}
+
+/// Why a document cannot be read, and where: line and column from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    pub message: String,
+    pub line: u32,
+    pub column: u32,
+}
+
+impl SyntaxError {
+    fn new(message: impl Into<String>, line: u32, column: u32) -> Self {
+        Self { message: message.into(), line, column }
+    }
+}
+
+impl<'a> Arena<'a> {
+    /// Reads the first document of `text`; an empty document is a null scalar.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, SyntaxError> {
+        refuse_what_kubernetes_refuses(text)?;
+        let mut arena = Self::default();
+        arena.nodes.reserve(text.len() / 16);
+        let mut anchors: Vec<(usize, u32)> = Vec::new();
+        let mut open: Vec<u32> = Vec::new();
+        let mut expanded = 0usize;
+        for event in Parser::new_from_str(text) {
+            let (event, span) = event.map_err(|e| {
+                SyntaxError::new(e.info(), e.marker().line() as u32, e.marker().col() as u32 + 1)
+            })?;
+            let (line, column) = (span.start.line() as u32, span.start.col() as u32 + 1);
+            let index = arena.nodes.len() as u32;
+            match event {
+                Event::Scalar(value, style, anchor, tag) => {
+                    remember(&mut anchors, anchor, index);
+                    let resolved = scalar_type(&value, style, tag.as_deref())
+                        .map_err(|message| SyntaxError::new(message, line, column))?;
+                    let (value, resolved) = if is_core_tag(tag.as_deref(), "binary") {
+                        (Cow::Owned(decode_base64(&value).unwrap_or_default()), Resolved::Str)
+                    } else {
+                        (value, resolved)
+                    };
+                    arena.push(Content::Scalar(value, resolved), line, column);
+                }
+                Event::SequenceStart(anchor, _) => {
+                    remember(&mut anchors, anchor, index);
+                    arena.push(Content::Sequence, line, column);
+                    open.push(index);
+                }
+                Event::MappingStart(anchor, _) => {
+                    remember(&mut anchors, anchor, index);
+                    arena.push(Content::Mapping(false), line, column);
+                    open.push(index);
+                }
+                Event::SequenceEnd | Event::MappingEnd => {
+                    if let Some(start) = open.pop() {
+                        arena.close(start)?;
+                    }
+                }
+                Event::Alias(id) => {
+                    let target = anchors.iter().rev().find(|(a, _)| *a == id).map(|(_, n)| *n);
+                    let Some(target) = target else {
+                        return Err(SyntaxError::new("unknown anchor", line, column));
+                    };
+                    if open.contains(&target) {
+                        return Err(SyntaxError::new("an anchor contains itself", line, column));
+                    }
+                    expanded += arena.expanded_size(target, 0);
+                    if expanded > 10 * arena.nodes.len() + 10_000 {
+                        return Err(SyntaxError::new("too many aliases", line, column));
+                    }
+                    arena.push(Content::Alias(target), line, column);
+                }
+                Event::DocumentEnd => break,
+                _ => {}
+            }
+            if open.len() > MAX_DEPTH {
+                return Err(SyntaxError::new(format!("nested deeper than {MAX_DEPTH} levels"), line, column));
+            }
+        }
+        if arena.nodes.is_empty() {
+            arena.push(Content::Scalar(Cow::Borrowed(""), Resolved::Null), 1, 1);
+        }
+        Ok(arena)
+    }
+
+    fn push(&mut self, content: Content<'a>, line: u32, column: u32) {
+        let end = self.nodes.len() as u32 + 1;
+        self.nodes.push(Node { content, end, line, column });
+    }
+
+    /// Ends the collection that starts at `start`, and looks at a mapping's keys.
+    fn close(&mut self, start: u32) -> Result<(), SyntaxError> {
+        let end = self.nodes.len() as u32;
+        let mut special = false;
+        if let Some(Node { content: Content::Mapping(_), .. }) = self.nodes.get(start as usize) {
+            let mut keys: Vec<(Cow<'_, str>, u32)> = Vec::new();
+            let mut at = start + 1;
+            while at < end {
+                let Some(node) = self.nodes.get(at as usize) else { break };
+                let key = self.key_text(at).ok_or_else(|| {
+                    SyntaxError::new("a key of a mapping has to be a string", node.line, node.column)
+                })?;
+                if matches!(&node.content, Content::Scalar(t, Resolved::Str) if t == "<<") {
+                    special = true;
+                } else {
+                    keys.push((key, at));
+                }
+                at = self.after(self.after(at));
+            }
+            let mut twice = Vec::new();
+            if keys.len() <= 16 {
+                for (i, (key, at)) in keys.iter().enumerate() {
+                    if keys.iter().take(i).any(|(k, _)| k == key) {
+                        twice.push(*at);
+                    }
+                }
+            } else {
+                keys.sort();
+                twice.extend(keys.windows(2).filter_map(|w| match w {
+                    [(a, _), (b, at)] if a == b => Some(*at),
+                    _ => None,
+                }));
+            }
+            special |= !twice.is_empty();
+            drop(keys);
+            self.duplicates.extend(twice);
+        }
+        if let Some(node) = self.nodes.get_mut(start as usize) {
+            node.end = end;
+            if let Content::Mapping(flag) = &mut node.content {
+                *flag = special;
+            }
+        }
+        Ok(())
+    }
+
+    /// The node with aliases followed.
+    pub(crate) fn resolve(&self, mut at: u32) -> u32 {
+        while let Some(Node { content: Content::Alias(target), .. }) = self.nodes.get(at as usize) {
+            at = *target;
+        }
+        at
+    }
+
+    pub(crate) fn node(&self, at: u32) -> Option<&Node<'a>> {
+        self.nodes.get(at as usize)
+    }
+
+    /// The node after the subtree at `at`.
+    pub(crate) fn after(&self, at: u32) -> u32 {
+        self.nodes.get(at as usize).map_or(at + 1, |n| n.end)
+    }
+
+    /// A key as JSON spells it; `None` when it cannot be one.
+    pub(crate) fn key_text(&self, at: u32) -> Option<Cow<'_, str>> {
+        match &self.nodes.get(self.resolve(at) as usize)?.content {
+            Content::Scalar(text, Resolved::Str) => Some(Cow::Borrowed(text)),
+            Content::Scalar(_, Resolved::Bool(b)) => Some(Cow::Borrowed(if *b { "true" } else { "false" })),
+            Content::Scalar(_, Resolved::Int(i)) => Some(Cow::Owned(i.to_string())),
+            Content::Scalar(_, Resolved::UInt(i)) => Some(Cow::Owned(i.to_string())),
+            Content::Scalar(_, Resolved::Float(f)) if f.is_finite() => Some(Cow::Owned(f.to_string())),
+            _ => None,
+        }
+    }
+
+    /// The keys and values of a mapping as they count: merges done, the last of equal keys wins.
+    pub(crate) fn entries(&self, at: u32) -> Vec<(u32, u32)> {
+        let mut entries: Vec<(u32, u32)> = Vec::new();
+        let Some(Node { content: Content::Mapping(special), end, .. }) = self.node(at) else {
+            return entries;
+        };
+        let mut key = at + 1;
+        while key < *end {
+            let value = self.after(key);
+            if *special {
+                if matches!(self.node(key).map(|n| &n.content), Some(Content::Scalar(t, Resolved::Str)) if t == "<<")
+                {
+                    self.merge(self.resolve(value), &mut entries);
+                } else {
+                    self.put(&mut entries, key, value);
+                }
+            } else {
+                entries.push((key, value));
+            }
+            key = self.after(value);
+        }
+        entries
+    }
+
+    fn put(&self, entries: &mut Vec<(u32, u32)>, key: u32, value: u32) {
+        let text = self.key_text(key);
+        match entries.iter_mut().find(|(k, _)| self.key_text(*k) == text) {
+            Some(entry) => *entry = (key, value),
+            None => entries.push((key, value)),
+        }
+    }
+
+    /// Merges a mapping, or a list of mappings of which the first counts most.
+    fn merge(&self, at: u32, entries: &mut Vec<(u32, u32)>) {
+        match self.node(at).map(|n| (&n.content, n.end)) {
+            Some((Content::Mapping(_), _)) => {
+                for (key, value) in self.entries(at) {
+                    self.put(entries, key, value);
+                }
+            }
+            Some((Content::Sequence, end)) => {
+                let mut items = Vec::new();
+                let mut item = at + 1;
+                while item < end {
+                    items.push(self.resolve(item));
+                    item = self.after(item);
+                }
+                for item in items.into_iter().rev() {
+                    if matches!(self.node(item).map(|n| &n.content), Some(Content::Mapping(_))) {
+                        self.merge(item, entries);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn expanded_size(&self, at: u32, depth: usize) -> usize {
+        if depth > 16 {
+            return 1_000_000;
+        }
+        let mut total = 0usize;
+        let end = self.after(at);
+        for index in at..end {
+            total = total.saturating_add(match self.node(index).map(|n| &n.content) {
+                Some(Content::Alias(target)) => self.expanded_size(*target, depth + 1),
+                _ => 1,
+            });
+            if total > 1_000_000 {
+                break;
+            }
+        }
+        total
+    }
+}
+
+fn remember(anchors: &mut Vec<(usize, u32)>, anchor: usize, node: u32) {
+    if anchor > 0 {
+        anchors.push((anchor, node));
+    }
+}
+
+fn is_core_tag(tag: Option<&Tag>, suffix: &str) -> bool {
+    tag.is_some_and(|t| t.suffix == suffix && (t.is_yaml_core_schema() || t.handle == "!!"))
+}
+
+fn scalar_type(value: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Resolved, &'static str> {
+    if tag.is_some() {
+        if is_core_tag(tag, "str") || is_core_tag(tag, "binary") {
+            return Ok(Resolved::Str);
+        }
+        if is_core_tag(tag, "int")
+            || is_core_tag(tag, "bool")
+            || is_core_tag(tag, "float")
+            || is_core_tag(tag, "null")
+        {
+            return match resolve(value) {
+                Resolved::Str => Err("the value does not fit its tag"),
+                other => Ok(other),
+            };
+        }
+    }
+    let resolved = if style == ScalarStyle::Plain { resolve(value) } else { Resolved::Str };
+    match resolved {
+        Resolved::Float(f) if !f.is_finite() => Err("a number has to be finite"),
+        other => Ok(other),
+    }
+}
+
+/// What YAML 1.2 allows and Kubernetes' reader does not.
+fn refuse_what_kubernetes_refuses(text: &str) -> Result<(), SyntaxError> {
+    for (number, line) in text.lines().enumerate() {
+        if line.starts_with('\t') && !line.trim().is_empty() {
+            return Err(SyntaxError::new("a tab cannot indent", number as u32 + 1, 1));
+        }
+        if let Some(version) = line.strip_prefix("%YAML") {
+            if version.split('#').next().map(str::trim) != Some("1.1") {
+                return Err(SyntaxError::new("only YAML 1.1 is read", number as u32 + 1, 1));
+            }
+        } else if !line.is_empty() && !line.starts_with(['#', '%']) {
+            break;
+        }
+    }
+    if memchr::memmem::find(text.as_bytes(), br"\/").is_some() {
+        for event in Parser::new_from_str(text) {
+            let Ok((Event::Scalar(_, ScalarStyle::DoubleQuoted, ..), span)) = event else {
+                if event.is_err() {
+                    break;
+                }
+                continue;
+            };
+            let raw: String = text.chars().skip(span.start.index()).take(span.len()).collect();
+            if raw.replace(r"\\", "").contains(r"\/") {
+                return Err(SyntaxError::new(
+                    r"unknown escape character `\/`",
+                    span.start.line() as u32,
+                    span.start.col() as u32 + 1,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn decode_base64(text: &str) -> Option<String> {
+    let mut bits = 0u32;
+    let mut count = 0;
+    let mut out = Vec::new();
+    for b in text.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b'=') {
+        let value = match b {
+            b'A'..=b'Z' => b - b'A',
+            b'a'..=b'z' => b - b'a' + 26,
+            b'0'..=b'9' => b - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6) | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    String::from_utf8(out).ok()
+}

@@ -1,0 +1,254 @@
+//! How are files read into one set?
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use smol_str::SmolStr;
+
+use super::arena::Arena;
+use super::read::{Contents, Where, contents};
+use super::split::{Document, documents, normalise, settle_tabs};
+use super::{ManifestSet, Source};
+use crate::diagnostic::{Code, Diagnostic, Location, Place};
+use crate::origin::{Origin, ResourceId};
+
+/// Why nothing could be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file or directory cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// What was to be read.
+        path: PathBuf,
+        /// Why it cannot be.
+        source: std::io::Error,
+    },
+    /// A directory holds no manifest.
+    #[error("no .yaml, .yml or .json file in {}", path.display())]
+    Empty {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// Collects texts and files, and reads them into a [`ManifestSet`].
+///
+/// # Examples
+///
+/// ```
+/// use dryroute::manifest::Loader;
+///
+/// let set = Loader::new().text("ns.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}").load();
+/// assert_eq!(set.resources().count(), 1);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Loader {
+    sources: Vec<Source>,
+    diagnostics: Vec<Diagnostic>,
+    default_namespace: SmolStr,
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Loader {
+    /// A loader without sources; the default namespace is `default`.
+    pub fn new() -> Self {
+        Self {
+            sources: Vec::new(),
+            diagnostics: Vec::new(),
+            default_namespace: SmolStr::new_static("default"),
+        }
+    }
+
+    /// Sets the namespace of objects that name none.
+    #[must_use]
+    pub fn default_namespace(mut self, namespace: impl Into<SmolStr>) -> Self {
+        self.default_namespace = namespace.into();
+        self
+    }
+
+    /// Adds a text under the name it is shown by.
+    #[must_use]
+    pub fn text(mut self, name: impl Into<SmolStr>, text: impl Into<Arc<str>>) -> Self {
+        let text: Arc<str> = text.into();
+        let text = match normalise(&text) {
+            std::borrow::Cow::Borrowed(same) if same.len() == text.len() => text,
+            other => other.into(),
+        };
+        self.sources.push(Source { name: name.into(), text });
+        self
+    }
+
+    /// Adds bytes; bytes that are not UTF-8 become a diagnostic.
+    #[must_use]
+    pub fn bytes(mut self, name: impl Into<SmolStr>, bytes: Vec<u8>) -> Self {
+        let name = name.into();
+        match String::from_utf8(bytes) {
+            Ok(text) => self.text(name, text),
+            Err(error) => {
+                let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+                let line = valid.iter().filter(|b| **b == b'\n').count() as u32 + 1;
+                self.diagnostics.push(
+                    Diagnostic::new(Code::UnreadableFile, format!("{name} is not UTF-8 text"))
+                        .at(Place::Position(Location { file: name, line, column: 1 }), ""),
+                );
+                self
+            }
+        }
+    }
+
+    /// Adds a file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn file(self, path: impl AsRef<Path>) -> Result<Self, LoadError> {
+        let path = path.as_ref();
+        let bytes =
+            std::fs::read(path).map_err(|source| LoadError::Unreadable { path: path.into(), source })?;
+        Ok(self.bytes(path.to_string_lossy(), bytes))
+    }
+
+    /// Adds a file, or every `.yaml`, `.yml` and `.json` file below a directory, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be read, or a directory holds no manifest.
+    pub fn path(mut self, path: impl AsRef<Path>) -> Result<Self, LoadError> {
+        let path = path.as_ref();
+        if !path.is_dir() {
+            return self.file(path);
+        }
+        let mut files = Vec::new();
+        collect(path, &mut files)?;
+        if files.is_empty() {
+            return Err(LoadError::Empty { path: path.into() });
+        }
+        files.sort();
+        for file in files {
+            self = self.file(file)?;
+        }
+        Ok(self)
+    }
+
+    /// Reads everything that was added.
+    pub fn load(self) -> ManifestSet {
+        let mut parts: Vec<(u32, Document<'_>)> = Vec::new();
+        for (index, source) in self.sources.iter().enumerate() {
+            parts.extend(documents(&source.text).into_iter().map(|d| (index as u32, d)));
+        }
+        let read = |(file, document): &(u32, Document<'_>)| -> Contents {
+            let Some(source) = self.sources.get(*file as usize) else { return Contents::default() };
+            let place = Where { file: &source.name, line: document.line };
+            match Arena::parse(&settle_tabs(document.text)) {
+                Ok(arena) => contents(&arena, place, &self.default_namespace),
+                Err(error) => {
+                    let at = Location {
+                        file: source.name.clone(),
+                        line: error.line + document.line,
+                        column: error.column,
+                    };
+                    let diagnostic = Diagnostic::new(Code::InvalidYaml, error.message)
+                        .at(Place::Position(at), "this document is left out");
+                    Contents { diagnostics: vec![diagnostic], ..Contents::default() }
+                }
+            }
+        };
+        #[cfg(feature = "rayon")]
+        let results: Vec<Contents> = {
+            use rayon::prelude::*;
+            parts.par_iter().with_min_len(16).map(read).collect()
+        };
+        #[cfg(not(feature = "rayon"))]
+        let results: Vec<Contents> = parts.iter().map(read).collect();
+
+        let mut set = ManifestSet { diagnostics: self.diagnostics.clone(), ..ManifestSet::default() };
+        let mut names: rustc_hash::FxHashMap<(super::Kind, SmolStr, SmolStr), u32> =
+            rustc_hash::FxHashMap::default();
+        let mut unknown: IndexMap<(SmolStr, SmolStr), usize> = IndexMap::new();
+        for ((file, document), contents) in parts.iter().zip(results) {
+            set.diagnostics.extend(contents.diagnostics);
+            for kind in contents.unknown_kinds {
+                *unknown.entry(kind).or_default() += 1;
+            }
+            for read in contents.resources {
+                let mut resource = read.resource;
+                let id = set.resources.len() as u32;
+                resource.id = ResourceId(id);
+                let key = (resource.kind, resource.meta.namespace.clone(), resource.meta.name.clone());
+                let start = document.offset as u32;
+                set.places.push(super::StoredPlace {
+                    file: *file,
+                    start,
+                    end: start + document.text.len() as u32,
+                    line: document.line,
+                    items: read.items,
+                });
+                set.active.push(true);
+                let rejections = super::validate::validate(&resource);
+                let rejected = rejections.iter().any(|d| {
+                    d.code == Code::RejectedByIstio && d.severity == crate::diagnostic::Severity::Error
+                });
+                set.diagnostics.extend(rejections);
+                if rejected {
+                    if let Some(flag) = set.active.last_mut() {
+                        *flag = false;
+                    }
+                } else if let Some(earlier) = names.insert(key, id) {
+                    if let Some(flag) = set.active.get_mut(earlier as usize) {
+                        *flag = false;
+                    }
+                    set.diagnostics.push(
+                        Diagnostic::new(
+                            Code::DuplicateResource,
+                            format!(
+                                "{} {} is declared twice; the later one counts",
+                                resource.kind,
+                                resource.full_name()
+                            ),
+                        )
+                        .at(
+                            Place::Origin(Origin::field(ResourceId(id), "metadata.name")),
+                            "declared again here",
+                        )
+                        .at(
+                            Place::Origin(Origin::field(ResourceId(earlier), "metadata.name")),
+                            "first declared here",
+                        ),
+                    );
+                }
+                set.resources.push(resource);
+            }
+        }
+        set.unknown_kinds = unknown;
+        set.sources = self.sources;
+        set
+    }
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), LoadError> {
+    let unreadable = |source| LoadError::Unreadable { path: directory.into(), source };
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        if hidden {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if is_manifest(&path) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file's name says that it holds manifests.
+pub fn is_manifest(path: &Path) -> bool {
+    path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"))
+}
