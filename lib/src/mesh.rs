@@ -1,1 +1,225 @@
-//! (module mesh)
+//! What exists?
+//!
+//! Services, endpoints, workloads, namespaces and policies, as istiod's registries hold them, with indexes over them.
+//! Invariant: built once, never changed, shared by reference; nothing here knows Envoy.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
+use smol_str::SmolStr;
+
+use crate::diagnostic::Diagnostic;
+use crate::manifest::ManifestSet;
+use crate::manifest::schema::{gateway_api, istio, kubernetes, mesh_config::MeshConfig};
+
+mod build;
+pub mod config;
+pub mod delegate;
+pub mod destination_rule;
+pub mod endpoint;
+pub mod features;
+pub mod host;
+pub mod policy;
+pub mod protocol;
+pub mod service;
+pub mod virtual_service;
+pub mod visibility;
+pub mod workload;
+
+pub use config::EffectiveConfig;
+pub use destination_rule::{DestinationRule, DestinationRules, PlacedSubset};
+pub use endpoint::{Address, Endpoint, Health};
+pub use features::Features;
+pub use policy::{Config, Configs, selects};
+pub use protocol::Protocol;
+pub use service::{Registry, Resolution, Service, ServicePort, UNSPECIFIED};
+pub use virtual_service::{Generator, HttpRule, MESH_GATEWAY, Rule, VirtualService};
+pub use visibility::ExportTo;
+pub use workload::{ContainerInfo, ProxyKind, Workload};
+
+/// What a mesh depends on besides its manifests.
+#[derive(Clone, Debug)]
+pub struct MeshOptions {
+    /// A mesh configuration that replaces the one among the manifests.
+    pub mesh_config: Option<MeshConfig>,
+    /// The cluster's DNS domain.
+    pub cluster_domain: SmolStr,
+    /// The domain that short names in Istio's resources are completed with; the cluster's, outside of Istio's unit tests.
+    pub resource_domain: SmolStr,
+    /// istiod's switches.
+    pub features: Features,
+    /// Whether Services without `clusterIP` get an assumed one, as a cluster would give them one.
+    pub assume_addresses: bool,
+}
+
+impl Default for MeshOptions {
+    fn default() -> Self {
+        Self {
+            mesh_config: None,
+            cluster_domain: SmolStr::new_static("cluster.local"),
+            resource_domain: SmolStr::new_static("cluster.local"),
+            features: Features::default(),
+            assume_addresses: true,
+        }
+    }
+}
+
+/// Resources of every kind that holds for some workloads, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Policies {
+    /// Sidecars.
+    pub sidecars: Configs<istio::Sidecar>,
+    /// Istio's Gateways.
+    pub gateways: Configs<istio::Gateway>,
+    /// PeerAuthentications.
+    pub peer_authentications: Configs<istio::PeerAuthentication>,
+    /// AuthorizationPolicies.
+    pub authorization_policies: Configs<istio::AuthorizationPolicy>,
+    /// RequestAuthentications.
+    pub request_authentications: Configs<istio::RequestAuthentication>,
+    /// Telemetries.
+    pub telemetries: Configs<istio::Telemetry>,
+    /// EnvoyFilters, which are not modelled.
+    pub envoy_filters: Configs<istio::EnvoyFilter>,
+    /// WasmPlugins, which are not modelled.
+    pub wasm_plugins: Configs<istio::WasmPlugin>,
+    /// ProxyConfigs.
+    pub proxy_configs: Configs<istio::ProxyConfig>,
+    /// WorkloadEntries.
+    pub workload_entries: Configs<istio::WorkloadEntry>,
+    /// Ingresses.
+    pub ingresses: Configs<kubernetes::IngressSpec>,
+    /// Ingress classes.
+    pub ingress_classes: Configs<kubernetes::IngressClassSpec>,
+    /// Secrets: their names only.
+    pub secrets: Configs<kubernetes::Secret>,
+    /// Gateway API gateways.
+    pub kubernetes_gateways: Configs<gateway_api::GatewaySpec>,
+    /// HTTPRoutes.
+    pub http_routes: Configs<gateway_api::HttpRouteSpec>,
+    /// GRPCRoutes.
+    pub grpc_routes: Configs<gateway_api::GrpcRouteSpec>,
+    /// TLSRoutes.
+    pub tls_routes: Configs<gateway_api::TlsRouteSpec>,
+    /// TCPRoutes.
+    pub tcp_routes: Configs<gateway_api::TcpRouteSpec>,
+}
+
+/// A service's endpoints, by host and namespace.
+pub type EndpointKey = (SmolStr, SmolStr);
+
+/// Everything that exists.
+#[derive(Debug)]
+pub struct Mesh {
+    manifests: ManifestSet,
+    options: MeshOptions,
+    config: EffectiveConfig,
+    namespaces: IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
+    services: Vec<Arc<Service>>,
+    by_host: FxHashMap<SmolStr, Vec<u32>>,
+    virtual_services: Vec<Arc<VirtualService>>,
+    destination_rules: DestinationRules,
+    policies: Policies,
+    workloads: Vec<Workload>,
+    workload_by_ip: FxHashMap<IpAddr, u32>,
+    endpoints: FxHashMap<EndpointKey, Vec<Endpoint>>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Mesh {
+    /// Builds a mesh from manifests.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dryroute::manifest::Loader;
+    /// use dryroute::mesh::{Mesh, MeshOptions};
+    ///
+    /// let set = Loader::new()
+    ///     .text("se.yaml", "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: httpbin}\n\
+    ///                       spec: {hosts: [httpbin.org], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}")
+    ///     .load();
+    /// let mesh = Mesh::new(set, MeshOptions::default());
+    /// assert_eq!(mesh.services()[0].hostname, "httpbin.org");
+    /// ```
+    pub fn new(manifests: ManifestSet, options: MeshOptions) -> Self {
+        build::build(manifests, options)
+    }
+
+    /// The manifests it was built from.
+    pub fn manifests(&self) -> &ManifestSet {
+        &self.manifests
+    }
+
+    /// The cluster's DNS domain.
+    pub fn cluster_domain(&self) -> &SmolStr {
+        &self.options.cluster_domain
+    }
+
+    /// The domain that short names in Istio's resources are completed with.
+    pub fn resource_domain(&self) -> &SmolStr {
+        &self.options.resource_domain
+    }
+
+    /// istiod's switches.
+    pub fn features(&self) -> &Features {
+        &self.options.features
+    }
+
+    /// The mesh configuration, complete.
+    pub fn config(&self) -> &EffectiveConfig {
+        &self.config
+    }
+
+    /// Namespaces and their labels; also those that only objects name.
+    pub fn namespaces(&self) -> &IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>> {
+        &self.namespaces
+    }
+
+    /// All services, in istiod's order: by creation, then name, then namespace.
+    pub fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
+    /// The services of a host, in istiod's order.
+    pub fn services_of<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Arc<Service>> + use<'a> {
+        self.by_host.get(host).into_iter().flatten().filter_map(|i| self.services.get(*i as usize))
+    }
+
+    /// All VirtualServices with hosts, delegates merged, oldest first.
+    pub fn virtual_services(&self) -> &[Arc<VirtualService>] {
+        &self.virtual_services
+    }
+
+    /// All DestinationRules.
+    pub fn destination_rules(&self) -> &DestinationRules {
+        &self.destination_rules
+    }
+
+    /// Resources that hold for some workloads.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// All workloads.
+    pub fn workloads(&self) -> &[Workload] {
+        &self.workloads
+    }
+
+    /// The workload at an address.
+    pub fn workload_at(&self, ip: IpAddr) -> Option<&Workload> {
+        self.workload_by_ip.get(&ip).and_then(|i| self.workloads.get(*i as usize))
+    }
+
+    /// The endpoints of a host in a namespace.
+    pub fn endpoints(&self, host: &SmolStr, namespace: &SmolStr) -> &[Endpoint] {
+        self.endpoints.get(&(host.clone(), namespace.clone())).map_or(&[], Vec::as_slice)
+    }
+
+    /// What there is to say about the input, the manifests' diagnostics included.
+    pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.manifests.diagnostics().iter().chain(&self.diagnostics)
+    }
+}

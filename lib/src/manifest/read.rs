@@ -211,6 +211,10 @@ impl Reader<'_, '_> {
             deletion_grace_period_seconds: Option<serde::de::IgnoredAny>,
         }
         let Some(metadata) = self.field(at, "metadata") else {
+            if kind == Kind::IstioOperator {
+                // `istioctl install -f` reads it from a file; it need not be an object of the cluster.
+                return Some(Meta { namespace: self.default_namespace.into(), ..Meta::default() });
+            }
             let diagnostic = Diagnostic::new(Code::InvalidName, format!("this {kind} has no metadata.name"))
                 .at(self.here(at), "");
             self.out.diagnostics.push(diagnostic);
@@ -245,7 +249,7 @@ impl Reader<'_, '_> {
             self.out.diagnostics.push(diagnostic);
         }
         let name = written.name.filter(|n| !n.is_empty()).or(written.generate_name);
-        let Some(name) = name else {
+        let Some(name) = name.or((kind == Kind::IstioOperator).then(SmolStr::default)) else {
             let diagnostic = Diagnostic::new(Code::InvalidName, format!("this {kind} has no metadata.name"))
                 .at(self.here(metadata), "");
             self.out.diagnostics.push(diagnostic);

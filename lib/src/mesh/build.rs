@@ -1,0 +1,413 @@
+//! How do manifests become a mesh?
+//!
+//! One pass over the resources, then the parts that need others: workloads, services, endpoints, aliases.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
+use smol_str::{SmolStr, ToSmolStr};
+
+use super::service::{AutoAddress, ServiceDefaults};
+use super::virtual_service::{Naming, merge_delegates};
+use super::workload::{Surroundings, from_pod, from_template};
+use super::{
+    DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
+    Service, Workload, destination_rule, endpoint, selects, service, virtual_service,
+};
+use crate::diagnostic::Diagnostic;
+use crate::manifest::schema::kubernetes::PodTemplateSpec;
+use crate::manifest::schema::mesh_config::MeshConfig;
+use crate::manifest::{Kind, ManifestSet, Resource, Spec, Status, parse_mesh_config};
+
+/// Numbers for addresses that the input does not name: 198.18.0.0/15 is set aside for benchmarks, so no real host has them.
+struct Addresses {
+    next_service: u32,
+    next_pod: u32,
+}
+
+impl Addresses {
+    fn service(&mut self) -> SmolStr {
+        self.next_service += 1;
+        Ipv4Addr::from(0xC612_0000 + self.next_service).to_smolstr()
+    }
+
+    fn pod(&mut self) -> IpAddr {
+        self.next_pod += 1;
+        IpAddr::V4(Ipv4Addr::from(0xC613_0000 + self.next_pod))
+    }
+}
+
+pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
+    let mut diagnostics = Vec::new();
+    let config = EffectiveConfig::new(mesh_config(&manifests, &options, &mut diagnostics));
+    let mut addresses = Addresses { next_service: 0, next_pod: 0 };
+    let namespaces = namespaces(&manifests);
+    let policies = policies(&manifests);
+    let workloads = workloads(&manifests, &namespaces, &mut addresses);
+    let mut workload_by_ip = FxHashMap::default();
+    let mut workload_by_name = FxHashMap::default();
+    for (i, w) in workloads.iter().enumerate() {
+        for ip in &w.ips {
+            workload_by_ip.entry(*ip).or_insert(i as u32);
+        }
+        workload_by_name.entry((w.namespace.clone(), w.name.clone())).or_insert(i as u32);
+    }
+    let lookup = endpoint::Workloads { all: &workloads, by_ip: &workload_by_ip, by_name: &workload_by_name };
+    let (services, endpoints) = services(&manifests, &options, &config, &policies, &lookup, &mut addresses);
+    let mut by_host: FxHashMap<SmolStr, Vec<u32>> = FxHashMap::default();
+    for (i, s) in services.iter().enumerate() {
+        by_host.entry(s.hostname.clone()).or_default().push(i as u32);
+    }
+    let virtual_services = virtual_services(&manifests, &options, &config);
+    let destination_rules = destination_rules(&manifests, &options, &config);
+    Mesh {
+        manifests,
+        options,
+        config,
+        namespaces,
+        services,
+        by_host,
+        virtual_services,
+        destination_rules,
+        policies,
+        workloads,
+        workload_by_ip,
+        endpoints,
+        diagnostics,
+    }
+}
+
+fn mesh_config(
+    manifests: &ManifestSet,
+    options: &MeshOptions,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> MeshConfig {
+    if let Some(config) = &options.mesh_config {
+        return config.clone();
+    }
+    let mut found = None;
+    for resource in manifests.resources() {
+        match &resource.spec {
+            Spec::ConfigMap(map)
+                if resource.meta.name == "istio" && resource.meta.namespace == "istio-system" =>
+            {
+                let Some(text) = map.data.get("mesh") else { continue };
+                let name = format!("{} data.mesh", manifests.describe(resource.id));
+                let (config, said) = parse_mesh_config(&name, text);
+                diagnostics.extend(said);
+                found = config.or(found);
+            }
+            Spec::IstioOperator(operator) => found = operator.mesh_config.clone().or(found),
+            _ => {}
+        }
+    }
+    found.unwrap_or_default()
+}
+
+fn namespaces(manifests: &ManifestSet) -> IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>> {
+    let mut out: IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>> = IndexMap::new();
+    for resource in manifests.resources() {
+        if resource.kind == Kind::Namespace {
+            let labels = out.entry(resource.meta.name.clone()).or_default();
+            labels.clone_from(&resource.meta.labels);
+            labels.insert(SmolStr::new_static("kubernetes.io/metadata.name"), resource.meta.name.clone());
+        } else if resource.kind.is_namespaced() {
+            out.entry(resource.meta.namespace.clone()).or_default();
+        }
+    }
+    out
+}
+
+fn policies(manifests: &ManifestSet) -> Policies {
+    let mut p = Policies::default();
+    for r in manifests.resources() {
+        match &r.spec {
+            Spec::Sidecar(s) => p.sidecars.push(r, s),
+            Spec::Gateway(s) => p.gateways.push(r, s),
+            Spec::PeerAuthentication(s) => p.peer_authentications.push(r, s),
+            Spec::AuthorizationPolicy(s) => p.authorization_policies.push(r, s),
+            Spec::RequestAuthentication(s) => p.request_authentications.push(r, s),
+            Spec::Telemetry(s) => p.telemetries.push(r, s),
+            Spec::EnvoyFilter(s) => p.envoy_filters.push(r, s),
+            Spec::WasmPlugin(s) => p.wasm_plugins.push(r, s),
+            Spec::ProxyConfig(s) => p.proxy_configs.push(r, s),
+            Spec::WorkloadEntry(s) => p.workload_entries.push(r, s),
+            Spec::Ingress(s) => p.ingresses.push(r, s),
+            Spec::IngressClass(s) => p.ingress_classes.push(r, s),
+            Spec::Secret(s) => p.secrets.push(r, s),
+            Spec::KubernetesGateway(s) => p.kubernetes_gateways.push(r, s),
+            Spec::HttpRoute(s) => p.http_routes.push(r, s),
+            Spec::GrpcRoute(s) => p.grpc_routes.push(r, s),
+            Spec::TlsRoute(s) => p.tls_routes.push(r, s),
+            Spec::TcpRoute(s) => p.tcp_routes.push(r, s),
+            _ => {}
+        }
+    }
+    p.sidecars.sort();
+    p.gateways.sort();
+    p.peer_authentications.sort();
+    p.authorization_policies.sort();
+    p.request_authentications.sort();
+    p.telemetries.sort();
+    p.envoy_filters.sort();
+    p.wasm_plugins.sort();
+    p.proxy_configs.sort();
+    p.workload_entries.sort();
+    p.ingresses.sort();
+    p.ingress_classes.sort();
+    p.secrets.sort();
+    p.kubernetes_gateways.sort();
+    p.http_routes.sort();
+    p.grpc_routes.sort();
+    p.tls_routes.sort();
+    p.tcp_routes.sort();
+    p
+}
+
+fn template(spec: &Spec) -> Option<(&PodTemplateSpec, bool)> {
+    match spec {
+        Spec::Deployment(s) | Spec::ReplicaSet(s) => Some((&s.template, s.replicas != Some(0))),
+        Spec::StatefulSet(s) => Some((&s.template, s.replicas != Some(0))),
+        Spec::DaemonSet(s) => Some((&s.template, true)),
+        Spec::Job(s) => Some((&s.template, true)),
+        Spec::CronJob(s) => Some((&s.job_template.spec.template, true)),
+        _ => None,
+    }
+}
+
+fn workloads(
+    manifests: &ManifestSet,
+    namespaces: &IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
+    addresses: &mut Addresses,
+) -> Vec<Workload> {
+    let mut out = Vec::new();
+    for resource in manifests.resources() {
+        if let Spec::Pod(spec) = &resource.spec {
+            let status = match &resource.status {
+                Status::Pod(status) => Some(status.as_ref()),
+                _ => None,
+            };
+            let around = Surroundings {
+                namespace_labels: namespaces.get(&resource.meta.namespace),
+                assumed_ip: addresses.pod(),
+            };
+            out.push(from_pod(resource, spec, status, &around));
+        }
+    }
+    let pods = out.len();
+    for resource in manifests.resources() {
+        let Some((template, runs)) = template(&resource.spec) else { continue };
+        let labels = &template.metadata.labels;
+        let has_pods = out.iter().take(pods).any(|w: &Workload| {
+            w.namespace == resource.meta.namespace && !labels.is_empty() && selects(labels, &w.labels)
+        });
+        if !runs || has_pods {
+            continue;
+        }
+        let around = Surroundings {
+            namespace_labels: namespaces.get(&resource.meta.namespace),
+            assumed_ip: addresses.pod(),
+        };
+        out.push(from_template(resource, labels, &template.metadata.annotations, &template.spec, &around));
+    }
+    out
+}
+
+type Registered = (Vec<Arc<Service>>, FxHashMap<EndpointKey, Vec<Endpoint>>);
+
+fn services(
+    manifests: &ManifestSet,
+    options: &MeshOptions,
+    config: &EffectiveConfig,
+    policies: &Policies,
+    workloads: &endpoint::Workloads<'_>,
+    addresses: &mut Addresses,
+) -> Registered {
+    let defaults = ServiceDefaults {
+        cluster_domain: &options.cluster_domain,
+        export_to: &config.default_service_export_to,
+    };
+    let mut slices: FxHashMap<(SmolStr, SmolStr), Vec<&Resource>> = FxHashMap::default();
+    let mut classic: FxHashMap<(SmolStr, SmolStr), &Resource> = FxHashMap::default();
+    for r in manifests.resources() {
+        match &r.spec {
+            Spec::EndpointSlice(_) => {
+                if let Some(service) = r.meta.labels.get("kubernetes.io/service-name") {
+                    slices.entry((r.meta.namespace.clone(), service.clone())).or_default().push(r);
+                }
+            }
+            Spec::Endpoints(_) => {
+                classic.insert((r.meta.namespace.clone(), r.meta.name.clone()), r);
+            }
+            _ => {}
+        }
+    }
+    let entries: Vec<_> = policies.workload_entries.iter().cloned().collect();
+    let mut services = Vec::new();
+    let mut endpoints: FxHashMap<EndpointKey, Vec<Endpoint>> = FxHashMap::default();
+    let mut automatic = 0u32;
+    for r in manifests.resources() {
+        match &r.spec {
+            Spec::Service(spec) => {
+                let assumed = options.assume_addresses.then(|| addresses.service());
+                let made = service::from_kubernetes(r, spec, assumed, &defaults);
+                let key = (r.meta.namespace.clone(), r.meta.name.clone());
+                let list = endpoints.entry((made.hostname.clone(), made.namespace.clone())).or_default();
+                if let Some(slices) = slices.get(&key) {
+                    for slice in slices {
+                        if let Spec::EndpointSlice(spec) = &slice.spec {
+                            list.extend(endpoint::from_slice(slice, spec, workloads));
+                        }
+                    }
+                } else if let Some(resource) = classic.get(&key) {
+                    if let Spec::Endpoints(spec) = &resource.spec {
+                        list.extend(endpoint::from_endpoints(resource, spec, workloads));
+                    }
+                } else {
+                    list.extend(endpoint::from_selector(r, spec, workloads));
+                }
+                if options.features.k8s_select_workload_entries {
+                    list.extend(endpoint::from_workload_entries(&r.meta.namespace, spec, &entries));
+                }
+                services.push(made);
+            }
+            Spec::ServiceEntry(spec) => {
+                let written = match &r.status {
+                    Status::ServiceEntry(status) => status.addresses.clone(),
+                    _ => Vec::new(),
+                };
+                let eligible = options.features.ip_autoallocate
+                    && spec.resolution != crate::manifest::schema::istio::Resolution::None
+                    && spec.addresses.is_empty()
+                    && r.meta
+                        .labels
+                        .get("networking.istio.io/enable-autoallocate-ip")
+                        .is_none_or(|v| v != "false");
+                let first = automatic;
+                automatic += spec.hosts.len() as u32;
+                let auto = |host: &str| -> Option<AutoAddress> {
+                    if !eligible {
+                        return None;
+                    }
+                    let mut address =
+                        AutoAddress { v4: SmolStr::default(), v6: SmolStr::default(), assumed: false };
+                    for a in written.iter().filter(|a| a.host.is_empty() || a.host == host) {
+                        let slot = if a.value.contains(':') { &mut address.v6 } else { &mut address.v4 };
+                        if slot.is_empty() {
+                            *slot = a.value.clone();
+                        }
+                    }
+                    if address.v4.is_empty() && address.v6.is_empty() {
+                        let index = spec.hosts.iter().position(|h| h == host).unwrap_or(0) as u32;
+                        let number = (first + index) % 0xFFFE + 1;
+                        address.v4 = Ipv4Addr::from(0xF0F0_0000 + number).to_smolstr();
+                        address.v6 = std::net::Ipv6Addr::from(
+                            0x2001_0002_0000_0000_0000_0000_0000_0000u128 + u128::from(number),
+                        )
+                        .to_smolstr();
+                        address.assumed = true;
+                    }
+                    Some(address)
+                };
+                services.extend(service::from_service_entry(r, spec, &auto, &defaults));
+                for host in &spec.hosts {
+                    let made = endpoint::from_service_entry(
+                        r,
+                        spec,
+                        host,
+                        &entries,
+                        workloads,
+                        options.features.service_entry_select_pods,
+                    );
+                    endpoints.entry((host.clone(), r.meta.namespace.clone())).or_default().extend(made);
+                }
+            }
+            _ => {}
+        }
+    }
+    services.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
+    for s in &mut services {
+        let dns = matches!(s.resolution, Resolution::DnsLb | Resolution::DnsRoundRobinLb);
+        s.without_dns_endpoints =
+            dns && endpoints.get(&(s.hostname.clone(), s.namespace.clone())).is_none_or(Vec::is_empty);
+    }
+    resolve_aliases(&mut services);
+    (services.into_iter().map(Arc::new).collect(), endpoints)
+}
+
+/// Adds ExternalName services to the services that they stand for; chains are followed, loops ignored.
+/// istiod: `push_context.go: resolveServiceAliases`.
+fn resolve_aliases(services: &mut [Service]) {
+    let aliases: FxHashMap<SmolStr, SmolStr> = services
+        .iter()
+        .filter(|s| s.resolution == Resolution::Alias)
+        .filter_map(|s| Some((s.hostname.clone(), s.external_name.clone()?)))
+        .collect();
+    if aliases.is_empty() {
+        return;
+    }
+    let mut resolved: FxHashMap<SmolStr, Vec<(SmolStr, SmolStr)>> = FxHashMap::default();
+    for s in services.iter_mut().filter(|s| s.resolution == Resolution::Alias) {
+        let mut target = s.external_name.clone().unwrap_or_default();
+        let mut steps = 0;
+        while let Some(next) = aliases.get(&target) {
+            target = next.clone();
+            steps += 1;
+            if steps > aliases.len() {
+                break;
+            }
+        }
+        if steps > aliases.len() {
+            continue;
+        }
+        s.external_name = Some(target.clone());
+        resolved.entry(target).or_default().push((s.namespace.clone(), s.hostname.clone()));
+    }
+    for s in services.iter_mut().filter(|s| s.resolution != Resolution::Alias) {
+        if let Some(list) = resolved.get(&s.hostname) {
+            let mut list = list.clone();
+            list.sort();
+            s.aliases = list.into_iter().map(|(_, host)| host).collect();
+        }
+    }
+}
+
+fn virtual_services(
+    manifests: &ManifestSet,
+    options: &MeshOptions,
+    config: &EffectiveConfig,
+) -> Vec<Arc<virtual_service::VirtualService>> {
+    let naming =
+        Naming { domain: &options.resource_domain, export_to: &config.default_virtual_service_export_to };
+    let mut all: Vec<_> = manifests
+        .resources()
+        .filter_map(|r| match &r.spec {
+            Spec::VirtualService(spec) => Some(virtual_service::from_resource(r, spec, naming)),
+            _ => None,
+        })
+        .collect();
+    all.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
+    merge_delegates(all)
+}
+
+fn destination_rules(
+    manifests: &ManifestSet,
+    options: &MeshOptions,
+    config: &EffectiveConfig,
+) -> DestinationRules {
+    let rules = manifests.resources().filter_map(|r| match &r.spec {
+        Spec::DestinationRule(spec) => Some((r, spec.as_ref())),
+        _ => None,
+    });
+    destination_rule::build(
+        rules,
+        &destination_rule::Options {
+            domain: &options.resource_domain,
+            default_export_to: &config.default_destination_rule_export_to,
+            root_namespace: &config.root_namespace,
+            enhanced_merge: options.features.enhanced_destination_rule_merge,
+        },
+    )
+}

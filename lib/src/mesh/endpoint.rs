@@ -1,0 +1,407 @@
+//! Which addresses are behind a service?
+//!
+//! istiod: `pilot/pkg/serviceregistry/kube/controller/endpointslice.go`, `serviceentry/conversion.go`.
+
+use std::net::IpAddr;
+
+use indexmap::IndexMap;
+use smol_str::{SmolStr, format_smolstr};
+
+use super::policy::{Config, selects};
+use super::workload::Workload;
+use crate::manifest::schema::istio::{Resolution, ServiceEntry, WorkloadEntry};
+use crate::manifest::schema::kubernetes::{EndpointSlice, Endpoints, ServiceSpec};
+use crate::manifest::{Resource, schema};
+use crate::origin::Origin;
+
+/// An endpoint's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address.
+    Ip(IpAddr),
+    /// A name that the proxy resolves.
+    Name(SmolStr),
+    /// A Unix domain socket.
+    Pipe(SmolStr),
+}
+
+/// Whether an endpoint may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// Ready.
+    Healthy,
+    /// Not ready.
+    Unhealthy,
+    /// Shutting down but still serving.
+    Draining,
+}
+
+/// An endpoint of one port of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// Where.
+    pub address: Address,
+    /// The port; 0 for sockets.
+    pub port: u16,
+    /// The service port's name, by which it is joined.
+    pub port_name: SmolStr,
+    /// Labels; subsets are chosen by them.
+    pub labels: IndexMap<SmolStr, SmolStr>,
+    /// Whether it may be used.
+    pub health: Health,
+    /// Whether it speaks Istio's mutual TLS.
+    pub istio_mutual: bool,
+    /// The service account; may be empty.
+    pub service_account: SmolStr,
+    /// `region/zone/subzone`; may be empty.
+    pub locality: SmolStr,
+    /// Its weight.
+    pub weight: u32,
+    /// Its network; may be empty.
+    pub network: SmolStr,
+    /// The node it runs on; may be empty.
+    pub node_name: SmolStr,
+    /// The namespace of its workload.
+    pub namespace: SmolStr,
+    /// The workload, by its place in [`Mesh::workloads`](super::Mesh::workloads).
+    pub workload: Option<u32>,
+    /// Whether its existence or readiness is assumed.
+    pub assumed: bool,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// Finds workloads for addresses and names.
+pub(crate) struct Workloads<'a> {
+    pub all: &'a [Workload],
+    pub by_ip: &'a rustc_hash::FxHashMap<IpAddr, u32>,
+    pub by_name: &'a rustc_hash::FxHashMap<(SmolStr, SmolStr), u32>,
+}
+
+impl Workloads<'_> {
+    fn find(&self, ip: IpAddr, namespace: &SmolStr, pod: Option<&SmolStr>) -> Option<u32> {
+        pod.and_then(|p| self.by_name.get(&(namespace.clone(), p.clone())))
+            .or_else(|| self.by_ip.get(&ip))
+            .copied()
+    }
+
+    fn endpoint(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        port_name: &SmolStr,
+        workload: Option<u32>,
+        namespace: &SmolStr,
+        origin: Origin,
+    ) -> Endpoint {
+        let known = workload.and_then(|w| self.all.get(w as usize));
+        Endpoint {
+            address: Address::Ip(ip),
+            port,
+            port_name: port_name.clone(),
+            labels: known.map(|w| w.labels.clone()).unwrap_or_default(),
+            health: Health::Healthy,
+            istio_mutual: known.is_some_and(|w| w.tls_mode_istio),
+            service_account: known.map(|w| w.service_account.clone()).unwrap_or_default(),
+            locality: known
+                .and_then(|w| w.labels.get("istio-locality"))
+                .map(|l| l.replace('.', "/").into())
+                .unwrap_or_default(),
+            weight: 1,
+            network: known
+                .and_then(|w| w.labels.get("topology.istio.io/network"))
+                .cloned()
+                .unwrap_or_default(),
+            node_name: known.map(|w| w.node_name.clone()).unwrap_or_default(),
+            namespace: namespace.clone(),
+            workload,
+            assumed: known.is_some_and(|w| w.assumed),
+            origin,
+        }
+    }
+}
+
+/// Endpoints of an EndpointSlice.
+pub(crate) fn from_slice(
+    resource: &Resource,
+    slice: &EndpointSlice,
+    workloads: &Workloads<'_>,
+) -> Vec<Endpoint> {
+    let namespace = &resource.meta.namespace;
+    let mut out = Vec::new();
+    if slice.address_type == "FQDN" {
+        return out;
+    }
+    for (i, endpoint) in slice.endpoints.iter().enumerate() {
+        let conditions = endpoint.conditions.clone().unwrap_or_default();
+        let health = if conditions.ready.unwrap_or(true) {
+            Health::Healthy
+        } else if conditions.terminating.unwrap_or(true) {
+            continue;
+        } else {
+            Health::Unhealthy
+        };
+        for address in &endpoint.addresses {
+            let Ok(ip) = address.parse::<IpAddr>() else { continue };
+            let pod = endpoint.target_ref.as_ref().filter(|r| r.kind == "Pod").map(|r| &r.name);
+            let workload = workloads.find(ip, namespace, pod);
+            for port in &slice.ports {
+                let Some(number) = port.port.and_then(|p| u16::try_from(p).ok()) else { continue };
+                let name = port.name.clone().unwrap_or_default();
+                let mut made = workloads.endpoint(
+                    ip,
+                    number,
+                    &name,
+                    workload,
+                    namespace,
+                    resource.origin(format_smolstr!("endpoints[{i}]")),
+                );
+                made.health = health;
+                made.assumed = false;
+                if made.node_name.is_empty() {
+                    made.node_name = endpoint.node_name.clone().unwrap_or_default();
+                }
+                out.push(made);
+            }
+        }
+    }
+    out
+}
+
+/// Endpoints of an Endpoints object.
+pub(crate) fn from_endpoints(
+    resource: &Resource,
+    endpoints: &Endpoints,
+    workloads: &Workloads<'_>,
+) -> Vec<Endpoint> {
+    let namespace = &resource.meta.namespace;
+    let mut out = Vec::new();
+    for (i, subset) in endpoints.subsets.iter().enumerate() {
+        let ready = subset.addresses.iter().map(|a| (a, Health::Healthy));
+        let waiting = subset.not_ready_addresses.iter().map(|a| (a, Health::Unhealthy));
+        for (address, health) in ready.chain(waiting) {
+            let Ok(ip) = address.ip.parse::<IpAddr>() else { continue };
+            let pod = address.target_ref.as_ref().filter(|r| r.kind == "Pod").map(|r| &r.name);
+            let workload = workloads.find(ip, namespace, pod);
+            for port in &subset.ports {
+                let Some(number) = port.port.and_then(|p| u16::try_from(p).ok()) else { continue };
+                let name = port.name.clone().unwrap_or_default();
+                let mut made = workloads.endpoint(
+                    ip,
+                    number,
+                    &name,
+                    workload,
+                    namespace,
+                    resource.origin(format_smolstr!("subsets[{i}]")),
+                );
+                made.health = health;
+                made.assumed = false;
+                out.push(made);
+            }
+        }
+    }
+    out
+}
+
+/// Endpoints that Kubernetes would make from the workloads that a Service selects.
+pub(crate) fn from_selector(
+    resource: &Resource,
+    spec: &ServiceSpec,
+    workloads: &Workloads<'_>,
+) -> Vec<Endpoint> {
+    let namespace = &resource.meta.namespace;
+    let mut out = Vec::new();
+    if spec.selector.is_empty() {
+        return out;
+    }
+    for (index, workload) in workloads.all.iter().enumerate() {
+        if workload.namespace != *namespace || !selects(&spec.selector, &workload.labels) {
+            continue;
+        }
+        let Some(ip) = workload.ips.first().copied() else { continue };
+        for port in &spec.ports {
+            if port.protocol == "UDP" {
+                continue;
+            }
+            let number = match &port.target_port {
+                Some(schema::IntOrString::Int(i)) => u16::try_from(*i).ok(),
+                Some(schema::IntOrString::String(name)) => workload.named_port(name),
+                None => u16::try_from(port.port).ok(),
+            };
+            let Some(number) = number else { continue };
+            let mut made = workloads.endpoint(
+                ip,
+                number,
+                &port.name,
+                Some(index as u32),
+                namespace,
+                workload.origin.clone(),
+            );
+            made.assumed = true;
+            if !workload.ready && !spec.publish_not_ready_addresses {
+                made.health = Health::Unhealthy;
+            }
+            out.push(made);
+        }
+    }
+    out
+}
+
+/// Endpoints that a Service has from WorkloadEntries.
+pub(crate) fn from_workload_entries(
+    namespace: &SmolStr,
+    spec: &ServiceSpec,
+    entries: &[std::sync::Arc<Config<WorkloadEntry>>],
+) -> Vec<Endpoint> {
+    let mut out = Vec::new();
+    if spec.selector.is_empty() {
+        return out;
+    }
+    for entry in entries.iter().filter(|e| e.namespace == *namespace) {
+        let labels = entry_labels(entry);
+        if !selects(&spec.selector, &labels) || entry.spec.address.parse::<IpAddr>().is_err() {
+            continue;
+        }
+        for port in &spec.ports {
+            let target = match &port.target_port {
+                Some(schema::IntOrString::Int(i)) => u32::try_from(*i).ok(),
+                Some(schema::IntOrString::String(name)) => entry.spec.ports.get(name).copied(),
+                None => Some(port.port),
+            };
+            let number = entry.spec.ports.get(&port.name).copied().or(target);
+            let Some(number) = number.and_then(|n| u16::try_from(n).ok()) else { continue };
+            out.extend(from_entry(
+                &entry.spec,
+                &labels,
+                number,
+                &port.name,
+                namespace,
+                entry.origin("spec.address"),
+            ));
+        }
+    }
+    out
+}
+
+/// Labels of a WorkloadEntry: those of its specification, overlaid by its metadata's.
+pub(crate) fn entry_labels(entry: &Config<WorkloadEntry>) -> IndexMap<SmolStr, SmolStr> {
+    let mut labels = entry.spec.labels.clone();
+    labels.extend(entry.labels.iter().map(|(k, v)| (k.clone(), v.clone())));
+    labels
+}
+
+fn from_entry(
+    entry: &WorkloadEntry,
+    labels: &IndexMap<SmolStr, SmolStr>,
+    port: u16,
+    port_name: &SmolStr,
+    namespace: &SmolStr,
+    origin: Origin,
+) -> Option<Endpoint> {
+    let address = match entry.address.strip_prefix("unix://") {
+        Some(path) => Address::Pipe(path.into()),
+        None => match entry.address.parse() {
+            Ok(ip) => Address::Ip(ip),
+            Err(_) if entry.address.is_empty() => return None,
+            Err(_) => Address::Name(entry.address.clone()),
+        },
+    };
+    let port = if matches!(address, Address::Pipe(_)) { 0 } else { port };
+    let istio_mutual = match labels.get("security.istio.io/tlsMode") {
+        Some(mode) => mode == "istio",
+        None => !entry.service_account.is_empty(),
+    };
+    Some(Endpoint {
+        address,
+        port,
+        port_name: port_name.clone(),
+        labels: labels.clone(),
+        health: Health::Healthy,
+        istio_mutual,
+        service_account: entry.service_account.clone(),
+        locality: entry.locality.clone(),
+        weight: entry.weight.max(1),
+        network: entry.network.clone(),
+        node_name: SmolStr::default(),
+        namespace: namespace.clone(),
+        workload: None,
+        assumed: false,
+        origin,
+    })
+}
+
+/// Endpoints of one host of a ServiceEntry.
+pub(crate) fn from_service_entry(
+    resource: &Resource,
+    entry: &ServiceEntry,
+    host: &SmolStr,
+    entries: &[std::sync::Arc<Config<WorkloadEntry>>],
+    workloads: &Workloads<'_>,
+    select_pods: bool,
+) -> Vec<Endpoint> {
+    let namespace = &resource.meta.namespace;
+    let mut out = Vec::new();
+    for port in &entry.ports {
+        let number = if port.target_port > 0 { port.target_port } else { port.number };
+        if let Some(selector) = &entry.workload_selector {
+            for candidate in entries.iter().filter(|e| e.namespace == *namespace) {
+                let labels = entry_labels(candidate);
+                if selects(&selector.labels, &labels) {
+                    let number = candidate.spec.ports.get(&port.name).copied().unwrap_or(number);
+                    let number = u16::try_from(number).unwrap_or(0);
+                    out.extend(from_entry(
+                        &candidate.spec,
+                        &labels,
+                        number,
+                        &port.name,
+                        namespace,
+                        candidate.origin("spec.address"),
+                    ));
+                }
+            }
+            if !select_pods {
+                continue;
+            }
+            for (index, workload) in workloads.all.iter().enumerate() {
+                if workload.namespace == *namespace && selects(&selector.labels, &workload.labels) {
+                    let Some(ip) = workload.ips.first().copied() else { continue };
+                    let number = u16::try_from(number).unwrap_or(0);
+                    let mut made = workloads.endpoint(
+                        ip,
+                        number,
+                        &port.name,
+                        Some(index as u32),
+                        namespace,
+                        workload.origin.clone(),
+                    );
+                    if !workload.ready {
+                        made.health = Health::Unhealthy;
+                    }
+                    out.push(made);
+                }
+            }
+        } else if entry.endpoints.is_empty() {
+            if matches!(entry.resolution, Resolution::Dns | Resolution::DnsRoundRobin)
+                && !host.starts_with('*')
+            {
+                let written = WorkloadEntry { address: host.clone(), ..WorkloadEntry::default() };
+                let number = u16::try_from(number).unwrap_or(0);
+                let origin = resource.origin("spec.resolution");
+                out.extend(from_entry(&written, &written.labels, number, &port.name, namespace, origin).map(
+                    |mut e| {
+                        e.istio_mutual = false;
+                        e
+                    },
+                ));
+            }
+        } else {
+            for (i, written) in entry.endpoints.iter().enumerate() {
+                let number = written.ports.get(&port.name).copied().unwrap_or(number);
+                let number = u16::try_from(number).unwrap_or(0);
+                let origin = resource.origin(format_smolstr!("spec.endpoints[{i}]"));
+                out.extend(from_entry(written, &written.labels, number, &port.name, namespace, origin));
+            }
+        }
+    }
+    out
+}

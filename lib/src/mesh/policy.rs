@@ -1,0 +1,90 @@
+//! Which resources hold for which workloads?
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use smol_str::SmolStr;
+
+use crate::manifest::{Resource, Timestamp};
+use crate::origin::{Origin, ResourceId};
+
+/// A resource of one kind, with what its order and scope depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config<T> {
+    /// The name.
+    pub name: SmolStr,
+    /// The namespace.
+    pub namespace: SmolStr,
+    /// Labels.
+    pub labels: IndexMap<SmolStr, SmolStr>,
+    /// Annotations.
+    pub annotations: IndexMap<SmolStr, SmolStr>,
+    /// When it was created.
+    pub creation: Option<Timestamp>,
+    /// The resource.
+    pub resource: ResourceId,
+    /// The fields.
+    pub spec: Arc<T>,
+}
+
+impl<T> Config<T> {
+    pub(crate) fn new(resource: &Resource, spec: &Arc<T>) -> Self {
+        Self {
+            name: resource.meta.name.clone(),
+            namespace: resource.meta.namespace.clone(),
+            labels: resource.meta.labels.clone(),
+            annotations: resource.meta.annotations.clone(),
+            creation: resource.meta.creation_timestamp.clone(),
+            resource: resource.id,
+            spec: spec.clone(),
+        }
+    }
+
+    /// An origin at `path` of the resource.
+    pub fn origin(&self, path: impl Into<SmolStr>) -> Origin {
+        Origin::field(self.resource, path)
+    }
+}
+
+/// Resources of one kind, oldest first, then by name and namespace.
+#[derive(Clone, Debug)]
+pub struct Configs<T> {
+    all: Vec<Arc<Config<T>>>,
+}
+
+impl<T> Default for Configs<T> {
+    fn default() -> Self {
+        Self { all: Vec::new() }
+    }
+}
+
+impl<T> Configs<T> {
+    pub(crate) fn push(&mut self, resource: &Resource, spec: &Arc<T>) {
+        self.all.push(Arc::new(Config::new(resource, spec)));
+    }
+
+    pub(crate) fn sort(&mut self) {
+        self.all
+            .sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
+    }
+
+    /// All, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Config<T>>> {
+        self.all.iter()
+    }
+
+    /// Those of a namespace, oldest first.
+    pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Config<T>>> {
+        self.all.iter().filter(move |c| c.namespace == namespace)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+/// Whether a selector's labels are all among a workload's.
+pub fn selects(selector: &IndexMap<SmolStr, SmolStr>, labels: &IndexMap<SmolStr, SmolStr>) -> bool {
+    selector.iter().all(|(k, v)| labels.get(k) == Some(v))
+}

@@ -1,0 +1,282 @@
+//! Which workloads run, and which of them have a proxy?
+//!
+//! Pods where the input has them, else one workload for each controller, which is an assumption and marked as one.
+//! istiod: `pkg/kube/inject/inject.go: injectRequired`; the webhook's selectors: `mutatingwebhook.yaml`.
+
+use std::net::IpAddr;
+
+use indexmap::IndexMap;
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::manifest::schema::kubernetes::{Container, PodSpec, PodStatus};
+use crate::manifest::{Kind, Resource};
+use crate::origin::Origin;
+
+/// The proxy of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyKind {
+    /// None.
+    None,
+    /// A sidecar beside the application.
+    Sidecar,
+    /// A gateway: the proxy is the application.
+    Gateway,
+}
+
+/// A container, as far as routing depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerInfo {
+    /// The name.
+    pub name: SmolStr,
+    /// The user it runs as, where written.
+    pub run_as_user: Option<i64>,
+    /// The group it runs as, where written.
+    pub run_as_group: Option<i64>,
+    /// Named ports.
+    pub ports: Vec<(SmolStr, u16)>,
+}
+
+/// Something that runs, with an address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// The namespace.
+    pub namespace: SmolStr,
+    /// The name of the pod or controller.
+    pub name: SmolStr,
+    /// The kind of the resource it comes from.
+    pub kind: Kind,
+    /// Labels.
+    pub labels: IndexMap<SmolStr, SmolStr>,
+    /// Annotations.
+    pub annotations: IndexMap<SmolStr, SmolStr>,
+    /// Addresses; assumed ones for controllers and pods without status.
+    pub ips: Vec<IpAddr>,
+    /// The service account.
+    pub service_account: SmolStr,
+    /// Containers, without the proxy's.
+    pub containers: Vec<ContainerInfo>,
+    /// Environment of the proxy's container, where it is written.
+    pub proxy_env: Vec<(SmolStr, SmolStr)>,
+    /// Its proxy.
+    pub proxy: ProxyKind,
+    /// Why it has that proxy, or none.
+    pub proxy_reason: &'static str,
+    /// Whether endpoints with it speak Istio's mutual TLS (label `security.istio.io/tlsMode`).
+    pub tls_mode_istio: bool,
+    /// Whether it uses the node's network.
+    pub host_network: bool,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Whether its existence, address or readiness is assumed.
+    pub assumed: bool,
+    /// `hostname` of the pod.
+    pub hostname: SmolStr,
+    /// `subdomain` of the pod.
+    pub subdomain: SmolStr,
+    /// The node it runs on.
+    pub node_name: SmolStr,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+impl Workload {
+    /// `namespace/name`.
+    pub fn full_name(&self) -> SmolStr {
+        format_smolstr!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The number of a port that a container names.
+    pub fn named_port(&self, name: &str) -> Option<u16> {
+        self.containers.iter().flat_map(|c| &c.ports).find(|(n, _)| n == name).map(|(_, p)| *p)
+    }
+}
+
+/// What making a workload depends on besides its own resource.
+pub(crate) struct Surroundings<'a> {
+    pub namespace_labels: Option<&'a IndexMap<SmolStr, SmolStr>>,
+    pub assumed_ip: IpAddr,
+}
+
+/// A workload from a pod.
+pub(crate) fn from_pod(
+    resource: &Resource,
+    spec: &PodSpec,
+    status: Option<&PodStatus>,
+    around: &Surroundings<'_>,
+) -> Workload {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    let mut ready = true;
+    if let Some(status) = status {
+        ips.extend(
+            status
+                .pod_ips
+                .iter()
+                .map(|p| &p.ip)
+                .chain([&status.pod_ip])
+                .filter_map(|ip| ip.parse::<IpAddr>().ok()),
+        );
+        ips.dedup();
+        ready = status.conditions.iter().find(|c| c.type_ == "Ready").is_none_or(|c| c.status == "True");
+    }
+    let assumed = ips.is_empty();
+    if assumed {
+        ips.push(around.assumed_ip);
+    }
+    let meta = &resource.meta;
+    let decided = status.is_some();
+    build(resource, &meta.name, &meta.labels, &meta.annotations, spec, (ips, ready, assumed), decided, around)
+}
+
+/// A workload from a controller's template.
+pub(crate) fn from_template(
+    resource: &Resource,
+    labels: &IndexMap<SmolStr, SmolStr>,
+    annotations: &IndexMap<SmolStr, SmolStr>,
+    spec: &PodSpec,
+    around: &Surroundings<'_>,
+) -> Workload {
+    let address = (vec![around.assumed_ip], true, true);
+    build(resource, &resource.meta.name, labels, annotations, spec, address, false, around)
+}
+
+#[allow(clippy::too_many_arguments)] // one caller each for pods and templates
+fn build(
+    resource: &Resource,
+    name: &SmolStr,
+    labels: &IndexMap<SmolStr, SmolStr>,
+    annotations: &IndexMap<SmolStr, SmolStr>,
+    spec: &PodSpec,
+    (ips, ready, assumed): (Vec<IpAddr>, bool, bool),
+    decided: bool,
+    around: &Surroundings<'_>,
+) -> Workload {
+    let mut all = spec.containers.iter().chain(&spec.init_containers);
+    let own_proxy = all.find(|c| c.name == "istio-proxy");
+    let (proxy, proxy_reason) = proxy_of(labels, annotations, spec, own_proxy, decided, resource, around);
+    let mut labels = labels.clone();
+    let label = labels.get("security.istio.io/tlsMode").cloned();
+    if label.is_none() && own_proxy.is_none() && proxy == ProxyKind::Sidecar {
+        // Injection adds the label; a pod that already has its sidecar is taken as it is.
+        labels.insert(SmolStr::new_static("security.istio.io/tlsMode"), SmolStr::new_static("istio"));
+    }
+    let tls_mode_istio = labels.get("security.istio.io/tlsMode").is_some_and(|l| l == "istio");
+    let account = [&spec.service_account_name, &spec.service_account].into_iter().find(|a| !a.is_empty());
+    Workload {
+        namespace: resource.meta.namespace.clone(),
+        name: name.clone(),
+        kind: resource.kind,
+        labels,
+        annotations: annotations.clone(),
+        ips,
+        service_account: account.cloned().unwrap_or(SmolStr::new_static("default")),
+        containers: spec
+            .containers
+            .iter()
+            .filter(|c| c.name != "istio-proxy")
+            .map(|c| container(c, spec))
+            .collect(),
+        proxy_env: own_proxy
+            .map(|c| c.env.iter().filter_map(|e| Some((e.name.clone(), e.value.clone()?))).collect())
+            .unwrap_or_default(),
+        proxy,
+        proxy_reason,
+        tls_mode_istio,
+        host_network: spec.host_network,
+        ready,
+        assumed,
+        hostname: spec.hostname.clone(),
+        subdomain: spec.subdomain.clone(),
+        node_name: spec.node_name.clone(),
+        origin: resource.origin("metadata.name"),
+    }
+}
+
+fn container(container: &Container, spec: &PodSpec) -> ContainerInfo {
+    let own = container.security_context.as_ref();
+    let pod = spec.security_context.as_ref();
+    ContainerInfo {
+        name: container.name.clone(),
+        run_as_user: own.and_then(|s| s.run_as_user).or_else(|| pod.and_then(|s| s.run_as_user)),
+        run_as_group: own.and_then(|s| s.run_as_group).or_else(|| pod.and_then(|s| s.run_as_group)),
+        ports: container
+            .ports
+            .iter()
+            .map(|p| (p.name.clone(), u16::try_from(p.container_port).unwrap_or(0)))
+            .collect(),
+    }
+}
+
+fn proxy_of(
+    labels: &IndexMap<SmolStr, SmolStr>,
+    annotations: &IndexMap<SmolStr, SmolStr>,
+    spec: &PodSpec,
+    own_proxy: Option<&Container>,
+    decided: bool,
+    resource: &Resource,
+    around: &Surroundings<'_>,
+) -> (ProxyKind, &'static str) {
+    let wants_gateway = annotations
+        .get("inject.istio.io/templates")
+        .is_some_and(|t| t.split(',').any(|t| t.trim() == "gateway"))
+        || labels.contains_key("gateway.networking.k8s.io/gateway-name");
+    if let Some(proxy) = own_proxy {
+        let alone = spec.containers.iter().all(|c| c.name == "istio-proxy") && !spec.containers.is_empty();
+        let router = wants_gateway || alone || proxy.args.iter().any(|a| a == "router");
+        return if router {
+            (ProxyKind::Gateway, "its only purpose is the container istio-proxy")
+        } else {
+            (ProxyKind::Sidecar, "it has a container istio-proxy")
+        };
+    }
+    if decided {
+        return (ProxyKind::None, "the running pod has no container istio-proxy");
+    }
+    match injection(labels, annotations, spec, &resource.meta.namespace, around.namespace_labels) {
+        (true, reason) if wants_gateway => (ProxyKind::Gateway, reason),
+        (true, reason) => (ProxyKind::Sidecar, reason),
+        (false, reason) => (ProxyKind::None, reason),
+    }
+}
+
+/// Whether a new pod gets a proxy, and why.
+pub(crate) fn injection(
+    labels: &IndexMap<SmolStr, SmolStr>,
+    annotations: &IndexMap<SmolStr, SmolStr>,
+    spec: &PodSpec,
+    namespace: &str,
+    namespace_labels: Option<&IndexMap<SmolStr, SmolStr>>,
+) -> (bool, &'static str) {
+    let ns = |key: &str| namespace_labels.and_then(|l| l.get(key)).map(SmolStr::as_str);
+    let pod = |key: &str| labels.get(key).map(SmolStr::as_str);
+    let inject = pod("sidecar.istio.io/inject");
+    let not_refused = inject != Some("false");
+    let (injection_label, revision) = (ns("istio-injection"), ns("istio.io/rev"));
+    let selected = match (injection_label, revision) {
+        (Some("enabled"), _) => not_refused,
+        (Some(_), _) => false,
+        (None, Some(_)) => not_refused,
+        (None, None) => {
+            (inject == Some("true") && pod("istio.io/rev").is_none())
+                || (not_refused && pod("istio.io/rev").is_some())
+        }
+    };
+    if !selected {
+        return match (injection_label, inject) {
+            (_, Some("false")) => (false, "its label sidecar.istio.io/inject is \"false\""),
+            (Some("disabled"), _) => (false, "its namespace has the label istio-injection: disabled"),
+            _ => (false, "neither its namespace nor its own labels ask for injection"),
+        };
+    }
+    if spec.host_network {
+        return (false, "it uses the node's network");
+    }
+    if matches!(namespace, "kube-system" | "kube-public" | "kube-node-lease" | "local-path-storage") {
+        return (false, "its namespace is never injected");
+    }
+    let value = inject.or_else(|| annotations.get("sidecar.istio.io/inject").map(SmolStr::as_str));
+    match value {
+        Some("false") => (false, "sidecar.istio.io/inject is \"false\""),
+        Some("true") => (true, "sidecar.istio.io/inject is \"true\""),
+        _ => (true, "its namespace asks for injection"),
+    }
+}
