@@ -3,8 +3,17 @@
 //! Plays istiod for one proxy: listeners, routes, clusters and their endpoints, each built when it is asked for.
 //! Invariant: the full enumeration of a proxy's configuration goes through the same builders as a single question.
 
+pub mod cluster;
+pub mod connection_manager;
+pub mod hosts;
 pub mod name;
 pub mod node;
+pub mod outbound;
+pub mod peer_authentication;
+pub mod proxy;
 pub mod route;
+pub mod scope;
+pub mod service;
 
 pub use node::{InterceptionMode, IpMode, Node, NodeMetadata, NodeType};
+pub use proxy::Proxy;

@@ -20,14 +20,13 @@ use smol_str::{SmolStr, format_smolstr};
 use self::action::DestinationService;
 use self::redirect::ListenerScheme;
 use crate::envoy::config::{
-    Action, AppendAction, ClusterSpecifier, HeaderOperations, HeaderValueOption, PathSpecifier, Route,
-    RouteAction, RouteMatch,
+    Action, AppendAction, ClusterSpecifier, HashPolicy, HeaderOperations, HeaderValueOption, PathSpecifier,
+    Route, RouteAction, RouteMatch,
 };
 use crate::istiod::name::SubsetKey;
 use crate::manifest::schema;
-use crate::manifest::schema::istio::{
-    ConsistentHashLb, HttpMatchRequest, HttpRetry, HttpRoute, HttpRouteDestination,
-};
+use crate::manifest::schema::istio::{HttpMatchRequest, HttpRetry, HttpRouteDestination};
+use crate::mesh::{Generator, HttpRule};
 use crate::origin::Origin;
 
 /// The name of a route that Istio makes for a service without VirtualService.
@@ -47,6 +46,16 @@ pub enum Semantics {
     GatewayApi,
 }
 
+impl From<Generator> for Semantics {
+    fn from(generator: Generator) -> Self {
+        match generator {
+            Generator::User => Self::Istio,
+            Generator::Ingress => Self::Ingress,
+            Generator::GatewayApi => Self::GatewayApi,
+        }
+    }
+}
+
 impl Semantics {
     /// Whether a prefix matches whole segments only.
     pub const fn separates_segments(self) -> bool {
@@ -61,17 +70,6 @@ pub struct ProxyIdentity<'a> {
     pub labels: &'a IndexMap<SmolStr, SmolStr>,
     /// The workload's namespace.
     pub namespace: &'a str,
-}
-
-/// An HTTP rule and where it is written.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpRule<'a> {
-    /// The rule, with names completed and delegates merged.
-    pub route: &'a HttpRoute,
-    /// Where the rule is written.
-    pub origin: &'a Origin,
-    /// Where each match is written; shorter when they follow from `origin`.
-    pub match_origins: &'a [Origin],
 }
 
 /// What a translation depends on besides the rules.
@@ -92,7 +90,7 @@ pub struct RouteOptions<'a> {
     /// The service behind a destination host, as far as this proxy knows it on this listener.
     pub lookup_service: &'a dyn Fn(&str) -> Option<DestinationService>,
     /// The consistent hash that a destination's DestinationRule asks for.
-    pub lookup_hash: &'a dyn Fn(&HttpRouteDestination) -> Option<&'a ConsistentHashLb>,
+    pub lookup_hash: &'a dyn Fn(&HttpRouteDestination) -> Option<HashPolicy>,
     /// MeshConfig's retries.
     pub default_retries: Option<(&'a HttpRetry, Origin)>,
     /// Whether a rewritten host is appended to `x-forwarded-host`.
@@ -104,7 +102,7 @@ pub struct RouteOptions<'a> {
 /// The routes of a VirtualService called `name`; none when no rule applies to this proxy and port.
 pub fn build_http_routes<'a>(
     name: &str,
-    rules: impl IntoIterator<Item = HttpRule<'a>>,
+    rules: impl IntoIterator<Item = &'a HttpRule>,
     options: &RouteOptions<'_>,
 ) -> Vec<Arc<Route>> {
     let mut out = Vec::new();
@@ -129,7 +127,7 @@ pub fn build_http_routes<'a>(
 /// Translates one rule with one of its matches; `None` when the match cannot apply to this proxy and port.
 pub fn translate_route(
     name: &str,
-    rule: HttpRule<'_>,
+    rule: &HttpRule,
     condition: Option<(&HttpMatchRequest, Origin)>,
     options: &RouteOptions<'_>,
 ) -> Option<Route> {
@@ -197,13 +195,13 @@ pub fn default_outbound_route(
     cluster: SmolStr,
     operation: SmolStr,
     default_retries: Option<(&HttpRetry, Origin)>,
-    hash: Option<&ConsistentHashLb>,
+    hash: Option<HashPolicy>,
     origin: Origin,
 ) -> Route {
     let mut route = default_route(cluster, operation, origin);
     if let Action::Route(action) = &mut route.action {
         action.retry_policy = retry::convert_policy(default_retries, false);
-        action.hash_policy.extend(hash.and_then(action::hash_policy));
+        action.hash_policy.extend(hash);
     }
     route
 }

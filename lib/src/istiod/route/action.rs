@@ -120,7 +120,7 @@ pub fn translate_route_action(
         }
         let hash = (options.lookup_hash)(destination);
         consistent_hash = hash.is_some();
-        action.hash_policy.extend(hash.and_then(hash_policy));
+        action.hash_policy.extend(hash);
     } else {
         let mut clusters = Vec::new();
         for (i, destination) in rule.route.iter().enumerate() {
@@ -140,7 +140,7 @@ pub fn translate_route_action(
                 cluster.headers = translated.operations;
                 cluster.host_rewrite_literal = translated.authority.map(|(authority, _)| authority);
             }
-            action.hash_policy.extend((options.lookup_hash)(destination).and_then(hash_policy));
+            action.hash_policy.extend((options.lookup_hash)(destination));
             clusters.push(cluster);
         }
         action.cluster = ClusterSpecifier::WeightedClusters(clusters);

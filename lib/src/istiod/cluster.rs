@@ -1,0 +1,240 @@
+//! What is behind a cluster's name?
+//!
+//! One default cluster for each port of a service, one for each subset of its DestinationRule, and Istio's own.
+//! Invariant: a cluster is built from its name alone. istiod: `cluster.go: buildOutboundClusters, convertResolution`;
+//! `cluster_builder.go: buildCluster, applyDestinationRule, buildSubsetCluster`.
+
+pub mod endpoint;
+pub mod tls;
+pub mod traffic_policy;
+
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use self::traffic_policy::ResolvedPolicy;
+use super::name::{
+    ALLOW_ANY_DYNAMIC_DNS_CLUSTER, BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, SubsetKey, outbound_cluster,
+    outbound_sni,
+};
+use super::node::NodeType;
+use super::proxy::Proxy;
+use super::service::ScopedService;
+use crate::envoy::config::{
+    CircuitBreakers, Cluster, DiscoveryType, LoadAssignment, UpstreamProtocol, UpstreamTransport,
+};
+use crate::manifest::schema::istio::SimpleLb;
+use crate::mesh::{DestinationRule, Protocol, Resolution, ServicePort, host};
+use crate::origin::Origin;
+
+/// The names of all clusters of a proxy, in istiod's order.
+pub fn names(proxy: &Proxy) -> Vec<SmolStr> {
+    let mut out = Vec::new();
+    for service in proxy.scope().services() {
+        if service.resolution() == Resolution::Alias {
+            continue;
+        }
+        let rule = proxy.scope().destination_rule(proxy.mesh(), proxy.node(), service.hostname());
+        let subsets =
+            rule.as_ref().filter(|_| !is_forward_proxy(service)).map_or(&[][..], |rule| &rule.subsets[..]);
+        for port in service.ports().iter().filter(|port| port.protocol != Protocol::Udp) {
+            out.push(outbound_cluster(service.hostname(), port.number, ""));
+            out.extend(
+                subsets
+                    .iter()
+                    .map(|subset| outbound_cluster(service.hostname(), port.number, &subset.subset.name)),
+            );
+        }
+    }
+    out.push(BLACK_HOLE_CLUSTER);
+    if proxy.node().node_type == NodeType::Sidecar {
+        out.push(PASSTHROUGH_CLUSTER);
+        if proxy.resolves_unknown_hosts() {
+            out.push(ALLOW_ANY_DYNAMIC_DNS_CLUSTER);
+        }
+    }
+    out
+}
+
+/// Builds the outbound cluster `name`; `None` when the proxy has none of that name.
+pub fn build(proxy: &Proxy, name: &str) -> Option<Cluster> {
+    let sidecar = proxy.node().node_type == NodeType::Sidecar;
+    if name == BLACK_HOLE_CLUSTER {
+        return Some(plain(proxy, BLACK_HOLE_CLUSTER, DiscoveryType::Static));
+    }
+    if name == PASSTHROUGH_CLUSTER {
+        return sidecar.then(|| passthrough(proxy, PASSTHROUGH_CLUSTER));
+    }
+    if name == ALLOW_ANY_DYNAMIC_DNS_CLUSTER {
+        return (sidecar && proxy.resolves_unknown_hosts()).then(|| dynamic_dns(proxy));
+    }
+    let key = SubsetKey::parse(name).filter(|key| key.direction == "outbound")?;
+    let service = proxy.scope().service(key.host)?;
+    let port = service.port(key.port).filter(|port| port.protocol != Protocol::Udp)?;
+    if service.resolution() == Resolution::Alias {
+        return None;
+    }
+    let rule = proxy.scope().destination_rule(proxy.mesh(), proxy.node(), service.hostname());
+    outbound(proxy, &Target { service, port, rule: rule.as_deref(), subset: key.subset })
+}
+
+/// What an outbound cluster is built for.
+pub struct Target<'a> {
+    /// The service.
+    pub service: &'a ScopedService,
+    /// Its port.
+    pub port: &'a ServicePort,
+    /// The DestinationRule that holds for it.
+    pub rule: Option<&'a DestinationRule>,
+    /// The subset; empty for the whole service.
+    pub subset: &'a str,
+}
+
+fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
+    let Target { service, port, .. } = *target;
+    let base = ResolvedPolicy::of_service(target.rule, port.number, proxy.mesh().config());
+    let forward_proxy = is_forward_proxy(service);
+    let mut discovery_type = if forward_proxy {
+        let supported =
+            matches!(port.protocol, Protocol::Http | Protocol::Tls | Protocol::Grpc | Protocol::Http2);
+        if !supported || !target.subset.is_empty() {
+            return None;
+        }
+        DiscoveryType::DynamicForwardProxy
+    } else {
+        discovery_type(proxy, service)
+    };
+    // The default cluster has to exist before its subsets do.
+    let dns = matches!(discovery_type, DiscoveryType::StrictDns | DiscoveryType::LogicalDns);
+    if dns && endpoint::dns_endpoints(proxy, &Target { subset: "", ..*target }).endpoints.is_empty() {
+        return None;
+    }
+    if base.is_passthrough() && !forward_proxy {
+        discovery_type = DiscoveryType::OriginalDst;
+    }
+    let mut origin = service.origin().clone();
+    let policy = if target.subset.is_empty() {
+        base
+    } else {
+        let subset = target.rule?.subset(target.subset)?;
+        origin = subset.origin.clone();
+        if subset_is_passthrough(subset.subset.traffic_policy.as_ref()) {
+            discovery_type = DiscoveryType::OriginalDst;
+        }
+        base.with_subset(subset, port.number)
+    };
+    let dns = matches!(discovery_type, DiscoveryType::StrictDns | DiscoveryType::LogicalDns);
+    let mut load_assignment = LoadAssignment::default();
+    if dns {
+        load_assignment = endpoint::dns_endpoints(proxy, target);
+        if load_assignment.endpoints.is_empty() {
+            return None;
+        }
+    }
+    if policy.is_passthrough() && !forward_proxy {
+        discovery_type = DiscoveryType::OriginalDst;
+        load_assignment = LoadAssignment::default();
+    }
+    if discovery_type == DiscoveryType::Eds {
+        load_assignment = endpoint::eds_endpoints(proxy, target);
+    }
+    let protocol = policy.upstream_protocol(port.protocol, proxy.mesh().config());
+    let transport = tls::upstream_transport(
+        proxy,
+        target,
+        &policy,
+        tls::Upstream {
+            discovery_type,
+            sni: if forward_proxy {
+                SmolStr::default()
+            } else {
+                outbound_sni(service.hostname(), port.number, target.subset)
+            },
+            http2: protocol == UpstreamProtocol::Http2,
+        },
+    );
+    let original_dst_port_override = (discovery_type == DiscoveryType::OriginalDst
+        && service.resolution() == Resolution::Passthrough
+        && !service.is_kubernetes()
+        && port.target_port != 0)
+        .then_some(port.target_port);
+    Some(Cluster {
+        name: outbound_cluster(service.hostname(), port.number, target.subset),
+        discovery_type,
+        load_assignment: Arc::new(load_assignment),
+        lb_policy: policy.lb_policy(discovery_type),
+        transport,
+        protocol,
+        original_dst_port_override,
+        connect_timeout: policy.connect_timeout(proxy.mesh().config()),
+        circuit_breakers: policy.circuit_breakers(),
+        upstream_bind_config: None,
+        outlier_detection: policy.outlier_detection.is_some(),
+        applied: policy.applied.clone(),
+        origin,
+    })
+}
+
+/// Whether the name in the request is resolved by the proxy.
+fn is_forward_proxy(service: &ScopedService) -> bool {
+    host::is_wildcard(service.hostname()) && service.resolution() == Resolution::DynamicDns
+}
+
+fn subset_is_passthrough(policy: Option<&crate::manifest::schema::istio::TrafficPolicy>) -> bool {
+    policy.and_then(|policy| policy.load_balancer.as_ref()?.simple) == Some(SimpleLb::Passthrough)
+}
+
+/// How endpoints of a service are found. istiod: `cluster.go: convertResolution`.
+fn discovery_type(proxy: &Proxy, service: &ScopedService) -> DiscoveryType {
+    match service.resolution() {
+        Resolution::ClientSideLb | Resolution::Alias | Resolution::DynamicDns => DiscoveryType::Eds,
+        Resolution::DnsLb => DiscoveryType::StrictDns,
+        Resolution::DnsRoundRobinLb => DiscoveryType::LogicalDns,
+        Resolution::Passthrough if proxy.node().node_type == NodeType::Router => DiscoveryType::Eds,
+        Resolution::Passthrough
+            if service.is_kubernetes() && proxy.mesh().features().eds_for_headless_services =>
+        {
+            DiscoveryType::Eds
+        }
+        Resolution::Passthrough => DiscoveryType::OriginalDst,
+    }
+}
+
+/// A cluster of Istio's own.
+pub fn plain(proxy: &Proxy, name: SmolStr, discovery_type: DiscoveryType) -> Cluster {
+    Cluster {
+        name,
+        discovery_type,
+        load_assignment: Arc::default(),
+        lb_policy: match discovery_type {
+            DiscoveryType::OriginalDst | DiscoveryType::DynamicForwardProxy => "CLUSTER_PROVIDED",
+            _ => "ROUND_ROBIN",
+        },
+        transport: UpstreamTransport::Plaintext,
+        protocol: UpstreamProtocol::Http1,
+        original_dst_port_override: None,
+        connect_timeout: proxy.mesh().config().connect_timeout.to_std(),
+        circuit_breakers: CircuitBreakers::default(),
+        upstream_bind_config: None,
+        outlier_detection: false,
+        applied: Vec::new(),
+        origin: Origin::default("Istio's own clusters"),
+    }
+}
+
+/// A cluster that connects to the original destination. istiod: `cluster_builder.go: buildDefaultPassthroughCluster`.
+pub fn passthrough(proxy: &Proxy, name: SmolStr) -> Cluster {
+    let mut out = plain(proxy, name, DiscoveryType::OriginalDst);
+    out.protocol = UpstreamProtocol::Downstream;
+    out.circuit_breakers = ResolvedPolicy::of_service(None, 0, proxy.mesh().config()).circuit_breakers();
+    out
+}
+
+fn dynamic_dns(proxy: &Proxy) -> Cluster {
+    let mut out = plain(proxy, ALLOW_ANY_DYNAMIC_DNS_CLUSTER, DiscoveryType::DynamicForwardProxy);
+    out.protocol = UpstreamProtocol::Downstream;
+    if let Some(settings) = &proxy.mesh().config().outbound_traffic_policy.tls {
+        out.transport = tls::forward_proxy_transport(settings);
+    }
+    out
+}

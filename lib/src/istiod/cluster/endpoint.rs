@@ -1,0 +1,162 @@
+//! Which endpoints does a cluster have?
+//!
+//! Joined by port name, chosen by the subset's labels. Invariant: endpoints are grouped by locality, in its order by
+//! name. istiod: `endpoint_builder.go: BuildClusterLoadAssignment, FromServiceEndpoints, filterIstioEndpoint`;
+//! `mtls_checker.go`.
+
+use indexmap::IndexMap;
+use smol_str::{SmolStr, ToSmolStr, format_smolstr};
+
+use super::Target;
+use crate::envoy::config::{EndpointAddress, HealthStatus, LbEndpoint, LoadAssignment, LocalityEndpoints};
+use crate::istiod::peer_authentication::{MtlsMode, compose};
+use crate::istiod::proxy::Proxy;
+use crate::istiod::service::ScopedService;
+use crate::manifest::schema::istio::{TlsMode, TrafficPolicy};
+use crate::mesh::{Address, DestinationRule, Endpoint, Health, Mesh, ServicePort, selects};
+
+/// The addresses of a port's endpoints, one list for each.
+pub fn addresses(mesh: &Mesh, service: &ScopedService, port: &ServicePort) -> Vec<Vec<SmolStr>> {
+    mesh.endpoints(service.hostname(), service.namespace())
+        .iter()
+        .filter(|endpoint| endpoint.port_name == port.name)
+        .map(|endpoint| {
+            vec![match &endpoint.address {
+                Address::Ip(ip) => ip.to_smolstr(),
+                Address::Name(name) => name.clone(),
+                Address::Pipe(path) => format_smolstr!("unix://{path}"),
+            }]
+        })
+        .collect()
+}
+
+/// Whether every endpoint of a port speaks Istio's mutual TLS, and there is one.
+pub fn all_speak_mutual_tls(proxy: &Proxy, service: &ScopedService, port: &ServicePort) -> bool {
+    let mut endpoints = proxy
+        .mesh()
+        .endpoints(service.hostname(), service.namespace())
+        .iter()
+        .filter(|endpoint| endpoint.port_name == port.name)
+        .peekable();
+    endpoints.peek().is_some() && endpoints.all(|endpoint| endpoint.istio_mutual)
+}
+
+/// The identities that the endpoints of a service may show.
+pub fn service_accounts(proxy: &Proxy, target: &Target<'_>) -> Vec<SmolStr> {
+    let mesh = proxy.mesh();
+    let service = target.service;
+    let trust_domain = &mesh.config().trust_domain;
+    let mut out: Vec<SmolStr> = mesh
+        .endpoints(service.hostname(), service.namespace())
+        .iter()
+        .filter(|endpoint| !endpoint.service_account.is_empty())
+        .map(|endpoint| {
+            format_smolstr!(
+                "spiffe://{trust_domain}/ns/{}/sa/{}",
+                endpoint.namespace,
+                endpoint.service_account
+            )
+        })
+        .chain(service.service().subject_alt_names.iter().cloned())
+        .collect();
+    out.sort();
+    out.dedup();
+    out
+}
+
+/// Endpoints as istiod sends them: addresses only, no names.
+pub fn eds_endpoints(proxy: &Proxy, target: &Target<'_>) -> LoadAssignment {
+    collect(proxy, target, |endpoint| !matches!(endpoint.address, Address::Name(_)))
+}
+
+/// Endpoints as they stand in the cluster itself, for Envoy to resolve.
+pub fn dns_endpoints(proxy: &Proxy, target: &Target<'_>) -> LoadAssignment {
+    collect(proxy, target, |_| true)
+}
+
+fn collect(proxy: &Proxy, target: &Target<'_>, usable: impl Fn(&Endpoint) -> bool) -> LoadAssignment {
+    let mesh = proxy.mesh();
+    let subset = target.rule.and_then(|rule| rule.subset(target.subset)).map(|subset| &subset.subset.labels);
+    let mode = target.rule.and_then(|rule| tls_mode(rule, target.subset, target.port.number));
+    let policy = target.rule.and_then(|rule| {
+        let whole = rule.traffic_policy.as_ref().map(|(policy, _)| policy);
+        rule.subset(target.subset).and_then(|subset| subset.subset.traffic_policy.as_ref()).or(whole)
+    });
+    let without_unhealthy = !mesh.features().send_unhealthy_endpoints
+        || policy
+            .and_then(|policy| policy.outlier_detection.as_ref())
+            .is_some_and(|outlier| outlier.min_health_percent > 0);
+    let mut groups: IndexMap<SmolStr, Vec<LbEndpoint>> = IndexMap::new();
+    for endpoint in mesh.endpoints(target.service.hostname(), target.service.namespace()) {
+        let wanted = endpoint.port_name == target.port.name
+            && usable(endpoint)
+            && subset.is_none_or(|labels| selects(labels, &endpoint.labels))
+            && endpoint.health != Health::Draining
+            && !(without_unhealthy && endpoint.health == Health::Unhealthy);
+        let local = !target.service.service().node_local
+            || (!endpoint.node_name.is_empty() && endpoint.node_name == proxy.node().metadata.node_name);
+        if !wanted || !local {
+            continue;
+        }
+        groups.entry(endpoint.locality.clone()).or_default().push(LbEndpoint {
+            address: match &endpoint.address {
+                Address::Ip(ip) => EndpointAddress::Socket(*ip, endpoint.port),
+                Address::Name(name) => EndpointAddress::Name(name.clone(), endpoint.port),
+                Address::Pipe(path) => EndpointAddress::Pipe(path.clone()),
+            },
+            health_status: match endpoint.health {
+                Health::Healthy => HealthStatus::Healthy,
+                Health::Unhealthy => HealthStatus::Unhealthy,
+                Health::Draining => HealthStatus::Draining,
+            },
+            load_balancing_weight: endpoint.weight,
+            istio_mutual: speaks_mutual_tls(mesh, endpoint, mode),
+            workload: endpoint
+                .workload
+                .and_then(|at| mesh.workloads().get(at as usize))
+                .map(crate::mesh::Workload::full_name)
+                .unwrap_or_default(),
+            assumed: endpoint.assumed,
+            origin: endpoint.origin.clone(),
+        });
+    }
+    groups.sort_keys();
+    let endpoints = groups
+        .into_iter()
+        .map(|(locality, lb_endpoints)| LocalityEndpoints {
+            locality,
+            priority: 0,
+            load_balancing_weight: lb_endpoints
+                .iter()
+                .fold(0, |sum, e| sum.saturating_add(e.load_balancing_weight)),
+            lb_endpoints,
+        })
+        .collect();
+    LoadAssignment { endpoints }
+}
+
+/// Whether mutual TLS is used for an endpoint under automatic mutual TLS. istiod: `checkMtlsEnabled`.
+fn speaks_mutual_tls(mesh: &Mesh, endpoint: &Endpoint, mode: Option<TlsMode>) -> bool {
+    if let Some(mode) = mode {
+        return mode == TlsMode::IstioMutual;
+    }
+    endpoint.istio_mutual
+        && compose(mesh, &endpoint.namespace, &endpoint.labels).for_port(endpoint.port).0 != MtlsMode::Disable
+}
+
+/// The mode that a DestinationRule asks for at an endpoint, with inheritance. istiod: `tlsModeForDestinationRule`.
+fn tls_mode(rule: &DestinationRule, subset: &str, port: u16) -> Option<TlsMode> {
+    let of = |policy: &TrafficPolicy| {
+        let at_port = policy
+            .port_level_settings
+            .iter()
+            .find(|s| s.tls.is_some() && s.port.as_ref().is_some_and(|own| own.number == u32::from(port)));
+        at_port.and_then(|s| s.tls.as_ref()).or(policy.tls.as_ref()).map(|tls| tls.mode)
+    };
+    let whole = rule.traffic_policy.as_ref().and_then(|(policy, _)| of(policy));
+    if subset.is_empty() {
+        return whole;
+    }
+    let subset = rule.subset(subset)?;
+    subset.subset.traffic_policy.as_ref().and_then(of).or(whole)
+}

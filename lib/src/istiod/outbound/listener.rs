@@ -1,0 +1,551 @@
+//! Which listener takes a connection to an address and port?
+//!
+//! Every service port contributes to one listener key (bind address and port). Contributions are indexed when a
+//! proxy's listeners are first asked for; a listener is built from its own contributions only. Invariant: the order of
+//! contributions of a key is the order in which istiod walks egress listeners, services and ports.
+//! istiod: `listener.go: buildSidecarOutboundListeners, buildSidecarOutboundListener, buildListenerFromEntry`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use smol_str::{SmolStr, format_smolstr};
+
+use super::conflict::{Conflict, Entry, is_well_known_conflict, merge_filter_chains, parse_cidr};
+use super::tcp::{self, ChainOptions, TcpOptions, Terminal};
+use crate::envoy::config::{
+    FilterChain, FilterChainMatch, Listener, ListenerAddress, ListenerFilters, NetworkFilter, RouteSpecifier,
+    TrafficDirection, TransportProtocol,
+};
+use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass};
+use crate::istiod::proxy::Proxy;
+use crate::istiod::scope::EgressListener;
+use crate::istiod::service::ScopedService;
+use crate::mesh::{Protocol, Resolution, ServicePort, UNSPECIFIED, host};
+use crate::origin::Origin;
+
+/// ALPN values by which the HTTP inspector's finding is matched.
+const PLAINTEXT_HTTP: &[&str] = &["http/1.1", "h2c"];
+/// The same where HTTP/1.0 is served.
+const PLAINTEXT_HTTP_10: &[&str] = &["http/1.0", "http/1.1", "h2c"];
+
+/// What kind of listener a protocol asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerProtocol {
+    /// HTTP.
+    Http,
+    /// Bytes.
+    Tcp,
+    /// Found out from the first bytes.
+    Auto,
+}
+
+impl ListenerProtocol {
+    /// The kind for a protocol; `None` for UDP. istiod: `networking.go: ModelProtocolToListenerProtocol`.
+    pub const fn of(protocol: Protocol) -> Option<Self> {
+        match protocol {
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb | Protocol::HttpProxy => {
+                Some(Self::Http)
+            }
+            Protocol::Tcp
+            | Protocol::Tls
+            | Protocol::Https
+            | Protocol::Mongo
+            | Protocol::Redis
+            | Protocol::Mysql
+            | Protocol::Hbone => Some(Self::Tcp),
+            Protocol::Unsupported => Some(Self::Auto),
+            Protocol::Udp => None,
+        }
+    }
+}
+
+/// A bind address and port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerKey {
+    /// An IP address as text, or `unix://…`.
+    pub bind: SmolStr,
+    /// The port; 0 for a Unix domain socket.
+    pub port: u16,
+}
+
+impl ListenerKey {
+    /// The key of an IP address and port.
+    pub fn socket(address: IpAddr, port: u16) -> Self {
+        Self { bind: format_smolstr!("{address}"), port }
+    }
+}
+
+/// A service port that takes part in a listener.
+#[derive(Clone, Debug)]
+struct Contribution {
+    egress: usize,
+    service: u32,
+    port: ServicePort,
+    bind: Bind,
+    cidrs: Vec<SmolStr>,
+    pod_cidrs: bool,
+}
+
+/// Where a listener is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bind {
+    /// Main address.
+    primary: SmolStr,
+    /// Further addresses.
+    extra: Vec<SmolStr>,
+    /// Whether a real socket is opened.
+    to_port: bool,
+}
+
+/// All contributions of a proxy's outbound listeners, by key.
+#[derive(Debug, Default)]
+pub struct ListenerIndex {
+    by_key: FxHashMap<ListenerKey, Vec<Contribution>>,
+    /// Keys in the order of their first contribution.
+    order: Vec<ListenerKey>,
+}
+
+impl ListenerIndex {
+    /// Walks the egress listeners of a proxy's scope.
+    pub fn new(proxy: &Proxy) -> Self {
+        let mut index = Self::default();
+        for (i, egress) in proxy.scope().egress.iter().enumerate() {
+            let locked = index.order.len();
+            index.add_egress(proxy, i, egress, locked);
+        }
+        index
+    }
+
+    /// Every key, in the order of first contribution.
+    pub fn keys(&self) -> &[ListenerKey] {
+        &self.order
+    }
+
+    /// Whether a listener of that key exists.
+    pub fn contains(&self, key: &ListenerKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    fn add_egress(&mut self, proxy: &Proxy, number: usize, egress: &EgressListener, locked: usize) {
+        let node = proxy.node();
+        let mode = node.ip_mode();
+        let real = proxy.binds_to_port(egress);
+        let mut base = Bind { primary: SmolStr::default(), extra: Vec::new(), to_port: real };
+        if !egress.bind.is_empty() {
+            base.primary = egress.bind.clone();
+        } else if real {
+            base.primary = format_smolstr!("{}", mode.localhost());
+        }
+        if let Some(port) = &egress.port {
+            if !proxy.can_bind_to_port(real, &base.primary, port) {
+                return;
+            }
+            for (i, service) in egress.services.iter().enumerate() {
+                self.add(proxy, number, i, service, port.clone(), &base, None);
+            }
+            return;
+        }
+        // Keys of earlier egress listeners are the user's own choice of services: nothing is added to them.
+        let frozen: Vec<ListenerKey> = self.order.iter().take(locked).cloned().collect();
+        let frozen: rustc_hash::FxHashSet<ListenerKey> = frozen.into_iter().collect();
+        let before = if frozen.is_empty() { None } else { Some(frozen) };
+        for (i, service) in egress.services.iter().enumerate() {
+            let headless = base.primary.is_empty()
+                && service.resolution() == Resolution::Passthrough
+                && service.address(node) == UNSPECIFIED;
+            for port in service.ports() {
+                if !proxy.can_bind_to_port(real, &base.primary, port) {
+                    continue;
+                }
+                let mut targets = vec![(base.clone(), None)];
+                if headless
+                    && matches!(
+                        ListenerProtocol::of(port.protocol),
+                        Some(ListenerProtocol::Tcp | ListenerProtocol::Auto)
+                    )
+                {
+                    targets = self::pod_targets(proxy, service, port, &base);
+                }
+                for (bind, pod) in targets {
+                    let key = Self::key_of(proxy, service, port, &bind).0;
+                    if before.as_ref().is_some_and(|frozen| frozen.contains(&key)) {
+                        continue;
+                    }
+                    self.add(proxy, number, i, service, port.clone(), &bind, pod);
+                }
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        proxy: &Proxy,
+        egress: usize,
+        service_number: usize,
+        service: &ScopedService,
+        port: ServicePort,
+        bind: &Bind,
+        pod: Option<Vec<SmolStr>>,
+    ) {
+        let Some(protocol) = ListenerProtocol::of(port.protocol) else { return };
+        if service.resolution() == Resolution::Alias {
+            return;
+        }
+        let (key, bind, mut cidrs) = Self::key_of(proxy, service, &port, bind);
+        let pod_cidrs = pod.is_some();
+        cidrs.extend(pod.unwrap_or_default());
+        let list = match self.by_key.entry(key) {
+            std::collections::hash_map::Entry::Occupied(list) => list.into_mut(),
+            std::collections::hash_map::Entry::Vacant(slot) => {
+                self.order.push(slot.key().clone());
+                slot.insert(Vec::new())
+            }
+        };
+        // Only the first HTTP service of a listener changes it: all others are found by their virtual hosts.
+        let shared = protocol == ListenerProtocol::Http && port.protocol != Protocol::HttpProxy;
+        if shared
+            && list
+                .iter()
+                .any(|other| ListenerProtocol::of(other.port.protocol) == Some(ListenerProtocol::Http))
+        {
+            return;
+        }
+        let service = u32::try_from(service_number).unwrap_or(u32::MAX);
+        list.push(Contribution { egress, service, port, bind, cidrs, pod_cidrs });
+    }
+
+    /// The key of a service port, with its bind address and destination CIDRs.
+    fn key_of(
+        proxy: &Proxy,
+        service: &ScopedService,
+        port: &ServicePort,
+        bind: &Bind,
+    ) -> (ListenerKey, Bind, Vec<SmolStr>) {
+        let node = proxy.node();
+        let wildcard = format_smolstr!("{}", node.ip_mode().wildcard());
+        let mut bind = bind.clone();
+        let mut cidrs = Vec::new();
+        if bind.primary.is_empty() {
+            if ListenerProtocol::of(port.protocol) == Some(ListenerProtocol::Http) {
+                bind.primary = wildcard;
+            } else {
+                let mut address = service.address(node);
+                let extra: Vec<SmolStr> = service.addresses(node).into_iter().skip(1).collect();
+                if !service.is_kubernetes()
+                    && node.ip_mode() == crate::istiod::IpMode::V6
+                    && address == UNSPECIFIED
+                {
+                    address = SmolStr::new_static("::");
+                }
+                if address.contains('/') {
+                    bind.primary = wildcard;
+                    cidrs.push(address);
+                    cidrs.extend(extra);
+                } else {
+                    bind.primary = address;
+                    bind.extra = extra;
+                }
+            }
+        }
+        (ListenerKey { bind: bind.primary.clone(), port: port.number }, bind, cidrs)
+    }
+
+    /// Builds the listener of a key.
+    pub fn build(&self, proxy: &Proxy, key: &ListenerKey) -> Option<Listener> {
+        let contributions = self.by_key.get(key)?;
+        let mut entry: Option<Entry> = None;
+        for contribution in contributions {
+            contribution.apply(proxy, &mut entry);
+        }
+        entry.map(|entry| build_listener(proxy, entry))
+    }
+}
+
+/// The listeners of a headless service: one for each pod's address.
+fn pod_targets(
+    proxy: &Proxy,
+    service: &ScopedService,
+    port: &ServicePort,
+    base: &Bind,
+) -> Vec<(Bind, Option<Vec<SmolStr>>)> {
+    let pods = proxy.endpoint_addresses(service, port);
+    if !service.is_kubernetes() && pods.is_empty() && service.service().selector.is_empty() {
+        return vec![(base.clone(), None)];
+    }
+    let own = proxy.node().ips.first().map(|ip| format_smolstr!("{ip}"));
+    let single = proxy.mesh().features().headless_filter_chain_listener
+        && ListenerProtocol::of(port.protocol) == Some(ListenerProtocol::Tcp);
+    pods.into_iter()
+        .filter(|pod| pod.iter().all(|address| address.parse::<IpAddr>().is_ok()))
+        .filter(|pod| pod.first().cloned() != own)
+        .map(|pod| {
+            let mut bind = base.clone();
+            if single {
+                bind.primary = format_smolstr!("{}", proxy.node().ip_mode().wildcard());
+                return (bind, Some(pod));
+            }
+            let mut addresses = pod.into_iter();
+            bind.primary = addresses.next().unwrap_or_default();
+            bind.extra = addresses.collect();
+            (bind, None)
+        })
+        .collect()
+}
+
+impl Contribution {
+    /// Adds this port's chains to the entry. istiod: `listener.go: buildSidecarOutboundListener`.
+    fn apply(&self, proxy: &Proxy, entry: &mut Option<Entry>) {
+        let Some(egress) = proxy.scope().egress.get(self.egress) else { return };
+        let Some(service) = egress.services.get(self.service as usize) else { return };
+        let Some(kind) = ListenerProtocol::of(self.port.protocol) else { return };
+        let wildcard = format_smolstr!("{}", proxy.node().ip_mode().wildcard());
+        let on_wildcard = self.bind.primary == wildcard;
+        let mut protocol = self.port.protocol;
+        let existing = entry.as_ref().map(|entry| entry.protocol);
+        if protocol == Protocol::HttpProxy {
+            *entry = Some(self.entry(protocol, vec![self.http_chain(service, kind, on_wildcard)]));
+            return;
+        }
+        let conflict = match existing {
+            None => Conflict::None,
+            Some(existing) => match Conflict::between(kind, existing) {
+                Some(conflict) => conflict,
+                None => return,
+            },
+        };
+        if existing.is_some_and(|existing| is_well_known_conflict(self.port.protocol, existing)) {
+            return;
+        }
+        let sniffed = |mut chain: ChainOptions| {
+            chain.application_protocols =
+                if proxy.mesh().features().http10 { PLAINTEXT_HTTP_10 } else { PLAINTEXT_HTTP };
+            chain.transport = Some(TransportProtocol::RawBuffer);
+            chain
+        };
+        let chains = match kind {
+            ListenerProtocol::Http => {
+                let mut chain = self.http_chain(service, kind, on_wildcard);
+                if on_wildcard {
+                    // Whatever is not HTTP goes to the listener's default chain, so the listener is a sniffed one.
+                    chain = sniffed(chain);
+                    protocol = Protocol::Unsupported;
+                }
+                vec![chain]
+            }
+            ListenerProtocol::Tcp => self.tcp_chains(proxy, egress, service, &wildcard),
+            ListenerProtocol::Auto => {
+                let mut chains = self.tcp_chains(proxy, egress, service, &wildcard);
+                if conflict != Conflict::TcpOverAuto {
+                    chains.push(sniffed(self.http_chain(service, kind, on_wildcard)));
+                }
+                chains
+            }
+        };
+        match (conflict, entry.as_mut()) {
+            (Conflict::None | Conflict::AutoOverHttp, _) | (_, None) => {
+                *entry = Some(self.entry(protocol, chains))
+            }
+            (Conflict::HttpOverTcp | Conflict::TcpOverHttp | Conflict::AutoOverTcp, Some(existing)) => {
+                merge_filter_chains(&mut existing.chains, chains);
+                existing.protocol = Protocol::Unsupported;
+            }
+            (Conflict::TcpOverTcp | Conflict::TcpOverAuto, Some(existing)) => {
+                merge_filter_chains(&mut existing.chains, chains);
+            }
+        }
+    }
+
+    fn entry(&self, protocol: Protocol, chains: Vec<ChainOptions>) -> Entry {
+        Entry {
+            protocol,
+            port: self.port.clone(),
+            bind: self.bind.primary.clone(),
+            extra_binds: self.bind.extra.clone(),
+            bind_to_port: self.bind.to_port,
+            chains,
+        }
+    }
+
+    /// The HTTP chain. istiod: `listener.go: buildSidecarOutboundHTTPListenerOpts`.
+    fn http_chain(&self, service: &ScopedService, kind: ListenerProtocol, on_wildcard: bool) -> ChainOptions {
+        let rds = if self.port.number == 0 {
+            self.bind.primary.clone()
+        } else if kind == ListenerProtocol::Auto && !on_wildcard {
+            format_smolstr!("{}:{}", service.hostname(), self.port.number)
+        } else {
+            format_smolstr!("{}", self.port.number)
+        };
+        ChainOptions {
+            sni_hosts: Vec::new(),
+            destination_cidrs: Vec::new(),
+            application_protocols: &[],
+            transport: None,
+            terminal: Terminal::Http {
+                rds,
+                dynamic_forward_proxy: host::is_wildcard(service.hostname())
+                    && service.resolution() == Resolution::DynamicDns,
+                protocol: self.port.protocol,
+            },
+            origin: service.origin().clone(),
+        }
+    }
+
+    fn tcp_chains(
+        &self,
+        proxy: &Proxy,
+        egress: &EgressListener,
+        service: &ScopedService,
+        wildcard: &SmolStr,
+    ) -> Vec<ChainOptions> {
+        let node = proxy.node();
+        let mut address = service.address(node);
+        if !service.is_kubernetes() && node.ip_mode() == crate::istiod::IpMode::V6 && address == UNSPECIFIED {
+            address = SmolStr::new_static("::");
+        }
+        tcp::filter_chains(&TcpOptions {
+            proxy: node.identity(),
+            proxy_domain: proxy.domain(),
+            service,
+            address: &address,
+            port: &self.port,
+            cidrs: self.cidrs.clone(),
+            pod_cidrs: self.pod_cidrs,
+            wildcard_bind: self.bind.primary == *wildcard,
+            wildcard,
+            virtual_services: egress.virtual_services_for(service.hostname()),
+            lookup_service: &|host| proxy.scope().service(host).map(ScopedService::destination),
+        })
+    }
+}
+
+/// The listener of a finished entry. istiod: `listener.go: buildListenerFromEntry`.
+pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
+    let name = listener_name(&entry.bind, entry.port.number);
+    let stat_prefix = format_smolstr!("outbound_{name};");
+    let mut filters = ListenerFilters::default();
+    let mut filter_chains: Vec<Arc<FilterChain>> = Vec::new();
+    let mut default_filter_chain = None;
+    let origin = entry
+        .chains
+        .first()
+        .map_or(Origin::default("Istio's outbound listeners"), |chain| chain.origin.clone());
+    for options in &entry.chains {
+        filters.tls_inspector |= !options.sni_hosts.is_empty();
+        filters.tls_inspector |= matches!(options.terminal, Terminal::Tcp { sni_forward_proxy: true, .. });
+        filters.http_inspector |= !options.application_protocols.is_empty();
+        let chain = Arc::new(FilterChain {
+            name: SmolStr::default(),
+            filter_chain_match: chain_match(options),
+            transport_socket: None,
+            rbac: Vec::new(),
+            terminal: terminal(proxy, options, &stat_prefix),
+            origin: options.origin.clone(),
+        });
+        if options.is_match_all() {
+            default_filter_chain = Some(chain);
+        } else {
+            filter_chains.push(chain);
+        }
+    }
+    if filter_chains.is_empty() {
+        filter_chains.extend(default_filter_chain.take());
+    } else if default_filter_chain.is_none() {
+        default_filter_chain = Some(proxy.fallthrough_chain());
+    }
+    let refused = refusal(&filter_chains);
+    Listener {
+        name,
+        address: listener_address(&entry.bind, entry.port.number),
+        additional_addresses: entry
+            .extra_binds
+            .iter()
+            .map(|bind| listener_address(bind, entry.port.number))
+            .collect(),
+        bind_to_port: entry.bind_to_port,
+        use_original_dst: false,
+        traffic_direction: TrafficDirection::Outbound,
+        listener_filters: filters,
+        continue_on_listener_filters_timeout: true,
+        filter_chains,
+        default_filter_chain,
+        refused,
+        origin,
+    }
+}
+
+/// Why Envoy would refuse these chains: two with the same conditions.
+pub fn refusal(chains: &[Arc<FilterChain>]) -> Option<SmolStr> {
+    for (i, chain) in chains.iter().enumerate() {
+        if chains.iter().skip(i + 1).any(|other| other.filter_chain_match == chain.filter_chain_match) {
+            return Some(SmolStr::new_static("two filter chains have the same matching rules"));
+        }
+    }
+    None
+}
+
+fn terminal(proxy: &Proxy, options: &ChainOptions, stat_prefix: &SmolStr) -> NetworkFilter {
+    match &options.terminal {
+        Terminal::Tcp { proxy, .. } => NetworkFilter::TcpProxy(Arc::clone(proxy)),
+        Terminal::Http { rds, dynamic_forward_proxy, .. } => {
+            let headers = proxy.headers(ListenerClass::SidecarOutbound);
+            let manager = connection_manager::build(ConnectionManagerOptions {
+                class: ListenerClass::SidecarOutbound,
+                route_specifier: RouteSpecifier::Rds(rds.clone()),
+                stat_prefix: stat_prefix.clone(),
+                headers: &headers,
+                normalization: proxy.normalization(),
+                accept_http_10: proxy.accepts_http_10(),
+                tracing: proxy.tracing(ListenerClass::SidecarOutbound),
+                security_filters: Vec::new(),
+                dynamic_forward_proxy: *dynamic_forward_proxy || proxy.resolves_unknown_hosts(),
+                origin: options.origin.clone(),
+            });
+            NetworkFilter::HttpConnectionManager(Arc::new(manager))
+        }
+    }
+}
+
+/// The conditions of a chain. istiod: `listener.go: toFilterChainMatch`.
+fn chain_match(options: &ChainOptions) -> FilterChainMatch {
+    if options.is_match_all() {
+        return FilterChainMatch::default();
+    }
+    let mut server_names = Vec::new();
+    if !options.sni_hosts.iter().any(|host| host == "*") {
+        server_names.clone_from(&options.sni_hosts);
+        server_names.sort();
+    }
+    let mut cidrs = options.destination_cidrs.clone();
+    cidrs.sort();
+    FilterChainMatch {
+        prefix_ranges: cidrs
+            .iter()
+            .filter_map(|cidr| parse_cidr(cidr))
+            .filter(|net| !(net.addr().is_ipv4() && net.addr().is_unspecified()))
+            .collect(),
+        server_names,
+        transport_protocol: options.transport,
+        application_protocols: options
+            .application_protocols
+            .iter()
+            .copied()
+            .map(SmolStr::new_static)
+            .collect(),
+        ..FilterChainMatch::default()
+    }
+}
+
+/// Istio's name of a listener, such as `0.0.0.0_80`.
+pub fn listener_name(bind: &str, port: u16) -> SmolStr {
+    format_smolstr!("{bind}_{port}")
+}
+
+/// The address that text and port stand for.
+pub fn listener_address(bind: &str, port: u16) -> ListenerAddress {
+    match (bind.strip_prefix("unix://"), bind.parse::<IpAddr>()) {
+        (Some(path), _) => ListenerAddress::Pipe(path.into()),
+        (None, Ok(address)) => ListenerAddress::Socket(address, port),
+        (None, Err(_)) => ListenerAddress::Pipe(bind.into()),
+    }
+}

@@ -1,0 +1,352 @@
+//! What does one proxy know, and what was already built for it?
+//!
+//! The door of this room: every question about a proxy's configuration is asked here. Invariant: answers are pure
+//! functions of the mesh and the node; what is remembered only saves work.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use rustc_hash::FxHashMap;
+use smol_str::SmolStr;
+
+use super::cluster;
+use super::connection_manager::{self, ListenerClass, ProxyHeaders};
+use super::node::{InterceptionMode, Node, NodeType};
+use super::outbound::listener::{ListenerIndex, ListenerKey, ListenerProtocol};
+use super::outbound::{catch_all, route_config};
+use super::scope::{EgressListener, SidecarScope};
+use super::service::ScopedService;
+use crate::envoy::config::{
+    Cluster, FilterChain, Listener, NetworkFilter, Route, RouteConfiguration, RouteSpecifier, Tracing,
+};
+use crate::envoy::xds::{Capture, VirtualHostChoice, Xds};
+use crate::manifest::schema::istio::{CaptureMode, HttpRetry, OutboundTrafficPolicyMode};
+use crate::manifest::schema::mesh_config::NormalizationType;
+use crate::mesh::{Mesh, ServicePort};
+use crate::origin::Origin;
+
+/// A map that remembers what was built.
+#[derive(Debug)]
+struct Memo<K, V>(RwLock<FxHashMap<K, V>>);
+
+impl<K, V> Default for Memo<K, V> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<K: std::hash::Hash + Eq, V: Clone> Memo<K, V> {
+    fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: std::hash::Hash + Eq + ?Sized,
+    {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn insert(&self, key: K, value: V) -> V {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(value).clone()
+    }
+}
+
+/// One proxy of a mesh.
+#[derive(Debug)]
+pub struct Proxy {
+    mesh: Arc<Mesh>,
+    node: Node,
+    domain: SmolStr,
+    scope: OnceLock<SidecarScope>,
+    listener_index: OnceLock<ListenerIndex>,
+    fallthrough: OnceLock<Arc<FilterChain>>,
+    virtual_outbound: OnceLock<Option<Arc<Listener>>>,
+    http_proxy: OnceLock<Option<Arc<Listener>>>,
+    listeners: Memo<ListenerKey, Option<Arc<Listener>>>,
+    routes: Memo<(usize, u32, u16), Arc<[Arc<Route>]>>,
+    hosts: Memo<(SmolStr, SmolStr), Option<VirtualHostChoice>>,
+    route_configurations: Memo<SmolStr, Option<Arc<RouteConfiguration>>>,
+    clusters: Memo<SmolStr, Option<Arc<Cluster>>>,
+}
+
+impl Proxy {
+    /// A proxy that asks for its configuration.
+    pub fn new(mesh: Arc<Mesh>, node: Node) -> Self {
+        let domain = smol_str::format_smolstr!("{}.svc.{}", node.namespace, mesh.cluster_domain());
+        Self {
+            mesh,
+            node,
+            domain,
+            scope: OnceLock::new(),
+            listener_index: OnceLock::new(),
+            fallthrough: OnceLock::new(),
+            virtual_outbound: OnceLock::new(),
+            http_proxy: OnceLock::new(),
+            listeners: Memo::default(),
+            routes: Memo::default(),
+            hosts: Memo::default(),
+            route_configurations: Memo::default(),
+            clusters: Memo::default(),
+        }
+    }
+
+    /// The mesh it is a part of.
+    pub fn mesh(&self) -> &Arc<Mesh> {
+        &self.mesh
+    }
+
+    /// Who it is.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Its domain, such as `default.svc.cluster.local`.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// What it sees.
+    pub fn scope(&self) -> &SidecarScope {
+        self.scope.get_or_init(|| SidecarScope::new(&self.mesh, &self.node))
+    }
+
+    /// The headers that it sets on listeners of a class.
+    pub fn headers(&self, class: ListenerClass) -> ProxyHeaders {
+        ProxyHeaders::new(Some(&self.mesh.config().default_config), class)
+    }
+
+    /// Path normalization.
+    pub fn normalization(&self) -> NormalizationType {
+        self.mesh.config().path_normalization
+    }
+
+    /// Whether outbound listeners accept HTTP/1.0.
+    pub fn accepts_http_10(&self) -> bool {
+        self.mesh.features().http10 || self.node.metadata.http10
+    }
+
+    /// Tracing on listeners of a class.
+    pub fn tracing(&self, class: ListenerClass) -> Option<Tracing> {
+        self.mesh.config().enable_tracing.then(|| connection_manager::default_tracing(class))
+    }
+
+    /// MeshConfig's retries.
+    pub fn default_retries(&self) -> Option<(&HttpRetry, Origin)> {
+        let retries = self.mesh.config().written.default_http_retry_policy.as_ref()?;
+        Some((retries, Origin::default("MeshConfig defaultHttpRetryPolicy")))
+    }
+
+    /// Whether hosts that nothing describes are resolved by the proxy.
+    pub fn resolves_unknown_hosts(&self) -> bool {
+        self.scope().outbound_traffic_policy.mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns
+    }
+
+    /// The port that iptables redirects outbound traffic to; `None` when sidecars have no listeners at all.
+    pub fn listen_port(&self) -> Option<u16> {
+        u16::try_from(self.mesh.config().proxy_listen_port).ok().filter(|port| *port > 0)
+    }
+
+    /// The port of the explicit HTTP proxy.
+    pub fn http_proxy_port(&self) -> Option<u16> {
+        self.node
+            .metadata
+            .http_proxy_port
+            .or_else(|| u16::try_from(self.mesh.config().proxy_http_port).ok())
+            .filter(|port| *port > 0)
+    }
+
+    /// Whether the listeners of an egress listener are real sockets.
+    pub fn binds_to_port(&self, egress: &EgressListener) -> bool {
+        self.node.metadata.interception_mode == InterceptionMode::None
+            || egress.capture_mode == CaptureMode::None
+            || egress.bind.starts_with("unix://")
+    }
+
+    /// Whether a listener may be made: not on the ports of Istio's own listeners. istiod: `context.go: CanBindToPort`.
+    pub fn can_bind_to_port(&self, real: bool, bind: &str, port: &ServicePort) -> bool {
+        let number = port.number;
+        if real && (1..1024).contains(&number) && self.node.metadata.unprivileged {
+            return false;
+        }
+        let reserved_address = if bind.is_empty() {
+            ListenerProtocol::of(port.protocol) == Some(ListenerProtocol::Http)
+        } else {
+            bind.parse::<IpAddr>().is_ok_and(|ip| ip == self.node.ip_mode().wildcard())
+        };
+        if !reserved_address {
+            return true;
+        }
+        let config = self.mesh.config();
+        let virtual_ports = [config.proxy_listen_port, config.proxy_inbound_listen_port];
+        let own = [self.node.metadata.envoy_status_port, self.node.metadata.envoy_prometheus_port];
+        !own.contains(&number) && !virtual_ports.contains(&i32::from(number))
+    }
+
+    /// The addresses of a service port's endpoints, one list for each endpoint.
+    pub fn endpoint_addresses(&self, service: &ScopedService, port: &ServicePort) -> Vec<Vec<SmolStr>> {
+        cluster::endpoint::addresses(&self.mesh, service, port)
+    }
+
+    /// The default chain of listeners whose chains do not take everything.
+    pub fn fallthrough_chain(&self) -> Arc<FilterChain> {
+        self.fallthrough
+            .get_or_init(|| Arc::new(catch_all::fallthrough_chain(&self.scope().outbound_traffic_policy)))
+            .clone()
+    }
+
+    /// The routes of a VirtualService of an egress listener on a port.
+    pub fn routes(&self, egress: usize, virtual_service: u32, port: u16) -> Arc<[Arc<Route>]> {
+        let key = (egress, virtual_service, port);
+        if let Some(known) = self.routes.get(&key) {
+            return known;
+        }
+        let routes = self.scope().egress.get(egress).map_or_else(Vec::new, |egress| {
+            route_config::virtual_service_routes(self, egress, virtual_service, port)
+        });
+        self.routes.insert(key, routes.into())
+    }
+
+    fn listener_index(&self) -> &ListenerIndex {
+        self.listener_index.get_or_init(|| ListenerIndex::new(self))
+    }
+
+    fn outbound_listener(&self, key: &ListenerKey) -> Option<Arc<Listener>> {
+        if let Some(known) = self.listeners.get(key) {
+            return known;
+        }
+        let built = self.listener_index().build(self, key).map(Arc::new);
+        self.listeners.insert(key.clone(), built)
+    }
+
+    fn virtual_outbound(&self) -> Option<Arc<Listener>> {
+        self.virtual_outbound.get_or_init(|| catch_all::virtual_outbound(self).map(Arc::new)).clone()
+    }
+
+    fn http_proxy(&self) -> Option<Arc<Listener>> {
+        self.http_proxy.get_or_init(|| catch_all::http_proxy_listener(self).map(Arc::new)).clone()
+    }
+
+    /// The listener that a captured outbound connection is handed to.
+    fn captured_outbound(&self, destination: IpAddr, port: u16) -> Option<Arc<Listener>> {
+        let virtual_outbound = self.virtual_outbound()?;
+        let exact = ListenerKey::socket(destination, port);
+        let wildcard = ListenerKey::socket(self.node.ip_mode().wildcard(), port);
+        [exact, wildcard]
+            .iter()
+            .filter_map(|key| self.outbound_listener(key))
+            .find(|listener| !listener.bind_to_port)
+            .or(Some(virtual_outbound))
+    }
+
+    /// The listener that a connection to a real socket reaches.
+    fn direct_outbound(&self, destination: IpAddr, port: u16) -> Option<Arc<Listener>> {
+        let exact = ListenerKey::socket(destination, port);
+        let wildcard = ListenerKey::socket(self.node.ip_mode().wildcard(), port);
+        [exact, wildcard]
+            .iter()
+            .filter_map(|key| self.outbound_listener(key))
+            .find(|listener| listener.bind_to_port)
+            .or_else(|| {
+                self.http_proxy()
+                    .filter(|_| self.http_proxy_port() == Some(port) && destination.is_loopback())
+            })
+    }
+
+    /// All listeners, outbound ones first.
+    pub fn listeners(&self) -> Vec<Arc<Listener>> {
+        if self.node.node_type != NodeType::Sidecar || self.listen_port().is_none() {
+            return Vec::new();
+        }
+        let mut out: Vec<Arc<Listener>> =
+            self.listener_index().keys().iter().filter_map(|key| self.outbound_listener(key)).collect();
+        out.extend(self.http_proxy());
+        out.extend(self.virtual_outbound());
+        out
+    }
+
+    /// All route configurations that its listeners name, in that order.
+    pub fn route_configurations(&self) -> Vec<Arc<RouteConfiguration>> {
+        let mut names: Vec<SmolStr> = Vec::new();
+        for listener in self.listeners() {
+            for chain in listener.filter_chains.iter().chain(&listener.default_filter_chain) {
+                if let NetworkFilter::HttpConnectionManager(manager) = &chain.terminal
+                    && let RouteSpecifier::Rds(name) = &manager.route_specifier
+                    && !names.contains(name)
+                {
+                    names.push(name.clone());
+                }
+            }
+        }
+        names.iter().filter_map(|name| self.route_configuration(name)).collect()
+    }
+
+    /// All clusters.
+    pub fn clusters(&self) -> Vec<Arc<Cluster>> {
+        let mut seen = rustc_hash::FxHashSet::default();
+        cluster::names(self)
+            .into_iter()
+            .filter(|name| seen.insert(name.clone()))
+            .filter_map(|name| self.cluster(&name))
+            .collect()
+    }
+}
+
+impl Xds for Proxy {
+    fn listener(&self, capture: Capture, destination: IpAddr, port: u16) -> Option<Arc<Listener>> {
+        if self.node.node_type != NodeType::Sidecar || self.listen_port().is_none() {
+            return None;
+        }
+        match capture {
+            Capture::Outbound => self.captured_outbound(destination, port),
+            Capture::Direct => self.direct_outbound(destination, port),
+            Capture::Inbound => None,
+        }
+    }
+
+    fn virtual_host(&self, name: &str, host: &str) -> Option<VirtualHostChoice> {
+        let host = normalise_host(host);
+        let key = (SmolStr::new(name), SmolStr::new(&host));
+        if let Some(known) = self.hosts.get(&key) {
+            return known;
+        }
+        let built = match self.node.node_type {
+            NodeType::Sidecar => {
+                route_config::virtual_host(self, name, &host).map(|(configuration, virtual_host)| {
+                    VirtualHostChoice { route_configuration: Arc::new(configuration), virtual_host }
+                })
+            }
+            NodeType::Router | NodeType::Waypoint => None,
+        };
+        self.hosts.insert(key, built)
+    }
+
+    fn route_configuration(&self, name: &str) -> Option<Arc<RouteConfiguration>> {
+        if let Some(known) = self.route_configurations.get(name) {
+            return known;
+        }
+        let built = match self.node.node_type {
+            NodeType::Sidecar => route_config::build(self, name).map(Arc::new),
+            NodeType::Router | NodeType::Waypoint => None,
+        };
+        self.route_configurations.insert(name.into(), built)
+    }
+
+    fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
+        if let Some(known) = self.clusters.get(name) {
+            return known;
+        }
+        let built = cluster::build(self, name).map(Arc::new);
+        self.clusters.insert(name.into(), built)
+    }
+}
+
+/// A host as virtual hosts are looked up: in lower case, without its port.
+fn normalise_host(host: &str) -> String {
+    let end = match host.rfind(':') {
+        // The colons of an IPv6 address are inside its brackets.
+        Some(colon) if host.rfind(']').is_none_or(|bracket| bracket < colon) => {
+            let digits = host.get(colon + 1..).unwrap_or_default();
+            if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) { colon } else { host.len() }
+        }
+        _ => host.len(),
+    };
+    host.get(..end).unwrap_or(host).to_lowercase()
+}
