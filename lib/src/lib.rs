@@ -12,6 +12,7 @@ pub mod istiod;
 pub mod manifest;
 pub mod mesh;
 pub mod origin;
+pub mod scenario;
 pub mod trace;
 
 /// The Istio release whose translation rules are modelled.

@@ -1,0 +1,226 @@
+//! What should happen to which request? A story told as data.
+//!
+//! A scenario is a folder: manifests as a user writes them, and `scenario.yaml`, which holds requests and what becomes
+//! of them. Invariant: an expectation says what the real istiod and Envoy do, never what this program prints; a field
+//! that is absent is not checked.
+//!
+//! ```yaml
+//! title: One sentence, shown in lists
+//! story: |
+//!   Some lines for a reader: what the user wanted, what happens, and why.
+//! requests:
+//!   - name: from the application container        # unique in the scenario
+//!     from: default/sleep                         # as `--from`; absent: the default client
+//!     container: istio-proxy                      # as `--container`
+//!     uid: 1337                                   # as `--uid`
+//!     toGateway: istio-ingress/istio-ingressgateway:80   # as `--to-gateway`
+//!     resolve: ["httpbin.org:80:192.0.2.7"]       # as curl's `--resolve`
+//!     method: GET                                 # absent: GET
+//!     url: http://httpbin.org/get
+//!     headers: ["x-user: jason"]                  # as curl's `-H`
+//!     expect:                                     # one outcome, or a list of them
+//!       probability: 1.0                          # absent: 1, or not checked in a list
+//!       verdict: answered                         # delivered answered redirected reset unresolved loop unknown
+//!       status: 404                               # what the client sees
+//!       flags: [NR]                               # Envoy's response flags; [] means none
+//!       details: route_not_found
+//!       location: https://…                       # of a redirect
+//!       by: "gateway:istio-system/istio-egressgateway"
+//!       path: [client, "sidecar:default/sleep", "gateway:istio-system/istio-egressgateway"]
+//!       hops:                                     # by hop id
+//!         "sidecar:default/sleep":
+//!           captured: true                        # of the hop `client`
+//!           listener: 0.0.0.0_80                  # Istio's names, of the steps
+//!           filterChain: …
+//!           routeConfig: "80"
+//!           virtualHost: "httpbin.org:80"
+//!           route: VirtualService default/x spec.http[0]   # the resource and field that made it, or the route's name
+//!           cluster: outbound|80||httpbin.org
+//!           requestLeft: {x-request-id: <generated>, x-gone: null}    # as the request leaves; null: absent
+//!           responseLeft: {server: envoy}         # as the response leaves towards the client
+//!       nearMiss: {resource: VirtualService default/x, repair: istio-system/istio-egressgateway}
+//!       mirrors: ["workload:shop/reviews-v2"]     # where copies end up
+//! ```
+//!
+//! Hop ids: `client`, `sidecar:NS/WORKLOAD` (outbound), `inbound:NS/WORKLOAD` (the server's sidecar), `gateway:NS/WORKLOAD`,
+//! `workload:NS/WORKLOAD` (an application inside the cluster), `external:HOST` (anything outside of it; `HOST` is the name
+//! that was asked for, or an address). A workload is called by its pod's name, or its controller's where no pod is given.
+//! The value `<generated>` stands for one that is made at run time, `<any>` for any value.
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+use smol_str::SmolStr;
+
+/// A story: manifests and what becomes of requests in them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// One sentence.
+    pub title: String,
+    /// Some lines for a reader.
+    #[serde(default)]
+    pub story: String,
+    /// The namespace of objects that name none; absent is `default`.
+    #[serde(default)]
+    pub namespace: Option<SmolStr>,
+    /// The requests, in the order of the story.
+    pub requests: Vec<ScenarioRequest>,
+}
+
+impl Scenario {
+    /// Reads the text of a `scenario.yaml`.
+    ///
+    /// # Errors
+    ///
+    /// The text is not YAML, or holds a field that a scenario does not have.
+    pub fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
+        serde_yaml::from_str(text)
+    }
+}
+
+/// A request and what becomes of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScenarioRequest {
+    /// What it is called; unique in its scenario.
+    pub name: String,
+    /// Who sends it, as `--from`.
+    #[serde(default)]
+    pub from: Option<SmolStr>,
+    /// The container that sends it, as `--container`.
+    #[serde(default)]
+    pub container: Option<SmolStr>,
+    /// The user that sends it, as `--uid`.
+    #[serde(default)]
+    pub uid: Option<i64>,
+    /// The gateway it is sent to, as `--to-gateway`.
+    #[serde(default)]
+    pub to_gateway: Option<SmolStr>,
+    /// Names the client resolves by itself, as curl's `--resolve`.
+    #[serde(default)]
+    pub resolve: Vec<SmolStr>,
+    /// The method; absent is `GET`.
+    #[serde(default)]
+    pub method: Option<SmolStr>,
+    /// The URL.
+    pub url: String,
+    /// Headers, as curl's `-H`.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// What becomes of it.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// What becomes of a request: one way, or several with their probabilities.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Expect {
+    /// One way.
+    One(Box<ExpectedOutcome>),
+    /// Several ways, in any order.
+    Several(Vec<ExpectedOutcome>),
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self::One(Box::default())
+    }
+}
+
+impl Expect {
+    /// The expected outcomes.
+    pub fn outcomes(&self) -> &[ExpectedOutcome] {
+        match self {
+            Self::One(outcome) => std::slice::from_ref(outcome),
+            Self::Several(outcomes) => outcomes,
+        }
+    }
+}
+
+/// One way a request is expected to end; what is absent is not checked.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExpectedOutcome {
+    /// How probable it is.
+    #[serde(default)]
+    pub probability: Option<f64>,
+    /// The verdict's kind, as JSON has it.
+    #[serde(default)]
+    pub verdict: Option<SmolStr>,
+    /// The status that the client sees.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// Envoy's response flags.
+    #[serde(default)]
+    pub flags: Option<Vec<SmolStr>>,
+    /// Envoy's response code details.
+    #[serde(default)]
+    pub details: Option<SmolStr>,
+    /// Where a redirect leads.
+    #[serde(default)]
+    pub location: Option<SmolStr>,
+    /// The hop that ended it.
+    #[serde(default)]
+    pub by: Option<SmolStr>,
+    /// All hops, by id.
+    #[serde(default)]
+    pub path: Option<Vec<SmolStr>>,
+    /// What happens at some hops, by id.
+    #[serde(default)]
+    pub hops: IndexMap<SmolStr, ExpectedHop>,
+    /// The first near miss.
+    #[serde(default)]
+    pub near_miss: Option<ExpectedNearMiss>,
+    /// Where copies of the request end up, by hop id.
+    #[serde(default)]
+    pub mirrors: Option<Vec<SmolStr>>,
+}
+
+/// What happens at a hop; what is absent is not checked.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExpectedHop {
+    /// Whether the client's connection is captured (hop `client` only).
+    #[serde(default)]
+    pub captured: Option<bool>,
+    /// The listener.
+    #[serde(default)]
+    pub listener: Option<SmolStr>,
+    /// The filter chain.
+    #[serde(default)]
+    pub filter_chain: Option<SmolStr>,
+    /// The route configuration.
+    #[serde(default)]
+    pub route_config: Option<SmolStr>,
+    /// The virtual host.
+    #[serde(default)]
+    pub virtual_host: Option<SmolStr>,
+    /// The route: its name, or the resource and field that made it.
+    #[serde(default)]
+    pub route: Option<SmolStr>,
+    /// The cluster.
+    #[serde(default)]
+    pub cluster: Option<SmolStr>,
+    /// Headers of the request as it leaves; `None` means that the header is absent.
+    #[serde(default)]
+    pub request_left: IndexMap<SmolStr, Option<SmolStr>>,
+    /// Headers of the response as it leaves towards the client; `None` means that the header is absent.
+    #[serde(default)]
+    pub response_left: IndexMap<SmolStr, Option<SmolStr>>,
+}
+
+/// A rule that could have been meant.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExpectedNearMiss {
+    /// The resource, such as `VirtualService default/x`.
+    #[serde(default)]
+    pub resource: Option<SmolStr>,
+    /// Its field, such as `spec.gateways[1]`.
+    #[serde(default)]
+    pub field: Option<SmolStr>,
+    /// What to write instead.
+    #[serde(default)]
+    pub repair: Option<SmolStr>,
+}
