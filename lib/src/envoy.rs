@@ -7,8 +7,18 @@
 //! part of it carries an [`Origin`](crate::origin::Origin) that is passed on, never looked into.
 
 pub mod config;
+pub mod decision;
+pub mod ledger;
+pub mod recorder;
+pub mod reply;
 pub mod request;
 pub mod xds;
 
+pub use decision::{
+    ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts, decide, respond,
+};
+pub use ledger::{HeaderChange, HeaderValue};
+pub use recorder::{NoRecord, Record, Recorder};
+pub use reply::{HttpResponse, LocalReply, ResponseFlag};
 pub use request::{AlpnList, ApplicationProtocol, Connection, HttpRequest, Transport};
-pub use xds::Xds;
+pub use xds::{Capture, Xds};

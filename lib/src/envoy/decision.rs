@@ -1,0 +1,260 @@
+//! What does one proxy do with one connection and request?
+//!
+//! [`decide`] walks from the listener to the endpoint, [`respond`] back. Every way the request can go is a branch with
+//! a probability; the probabilities of a decision sum to 1.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smol_str::SmolStr;
+
+use super::config::{
+    Cluster, FilterChain, HttpConnectionManager, Listener, RetryPolicy, Route, RouteConfiguration,
+    TrafficDirection, VirtualHost, WeightedCluster,
+};
+use super::ledger::HeaderChange;
+use super::recorder::Recorder;
+use super::reply::{HttpResponse, LocalReply, ResponseFlag};
+use super::request::{Connection, HttpRequest};
+use super::xds::{Capture, Xds};
+use crate::origin::Origin;
+
+/// What header rules need to know about the proxy itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyFacts {
+    /// Its own address.
+    pub address: IpAddr,
+    /// The URI name of its mesh certificate, such as `spiffe://cluster.local/ns/default/sa/sleep`.
+    pub identity: SmolStr,
+    /// Its node id, such as `sidecar~10.0.0.1~sleep.default~default.svc.cluster.local`.
+    pub node_id: SmolStr,
+    /// Whether Istio's metadata exchange is compiled in (it is not in a stock Envoy).
+    pub peer_metadata: bool,
+}
+
+/// What a proxy does with a connection.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Decision {
+    /// The listener that takes it.
+    pub listener: Option<Arc<Listener>>,
+    /// The filter chain that takes it.
+    pub filter_chain: Option<Arc<FilterChain>>,
+    /// What becomes of it.
+    pub outcome: ConnectionOutcome,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Debug)]
+pub enum ConnectionOutcome {
+    /// Nothing listens: connection refused.
+    NoListener,
+    /// Closed without an answer.
+    Closed {
+        /// Response flags of the log.
+        flags: Vec<ResponseFlag>,
+        /// Details of the log; may be empty.
+        details: SmolStr,
+        /// What closed it.
+        origin: Origin,
+    },
+    /// The proxy terminates TLS, and the handshake fails.
+    TlsError {
+        /// BoringSSL's word, such as `PEER_DID_NOT_RETURN_A_CERTIFICATE`.
+        failure: SmolStr,
+        /// The TLS settings.
+        origin: Origin,
+    },
+    /// Envoy would refuse the listener, so what it does depends on what it was told before.
+    Refused {
+        /// Why.
+        reason: SmolStr,
+    },
+    /// The inputs do not settle it.
+    Unknown {
+        /// Why.
+        reason: SmolStr,
+        /// Where that is written.
+        origin: Origin,
+    },
+    /// A TCP proxy takes it.
+    Tcp(TcpDecision),
+    /// An HTTP connection manager takes it.
+    Http(Box<HttpDecision>),
+}
+
+/// What a TCP proxy does.
+#[derive(Clone, Debug)]
+pub struct TcpDecision {
+    /// The clusters it may choose.
+    pub branches: Vec<TcpBranch>,
+}
+
+/// One cluster that a TCP proxy may choose.
+#[derive(Clone, Debug)]
+pub struct TcpBranch {
+    /// How likely.
+    pub probability: f64,
+    /// The cluster.
+    pub cluster: SmolStr,
+    /// The cluster, if it exists.
+    pub found: Option<Arc<Cluster>>,
+    /// `NC` or `UH` when the connection is closed; empty when it is passed on.
+    pub flags: Vec<ResponseFlag>,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// What an HTTP connection manager does with a request.
+#[derive(Clone, Debug)]
+pub struct HttpDecision {
+    /// The route configuration's name.
+    pub route_configuration: SmolStr,
+    /// The route configuration's own fields; `None` when the proxy was not told of it.
+    pub route_configuration_found: Option<Arc<RouteConfiguration>>,
+    /// The virtual host.
+    pub virtual_host: Option<Arc<VirtualHost>>,
+    /// The route, and its place in the virtual host.
+    pub route: Option<(usize, Arc<Route>)>,
+    /// The connection manager.
+    pub http_connection_manager: Arc<HttpConnectionManager>,
+    /// Which way the listener's traffic flows.
+    pub traffic_direction: TrafficDirection,
+    /// The request as it arrived, after path normalization.
+    pub downstream: Downstream,
+    /// What may happen.
+    pub branches: Vec<HttpBranch>,
+}
+
+/// What the response pass needs to know of the way in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Downstream {
+    /// The client's address, as the proxy sees it.
+    pub remote_address: IpAddr,
+    /// The address the client connected to.
+    pub local_address: IpAddr,
+    /// The port the client connected to.
+    pub local_port: u16,
+    /// Whether the connection was TLS that this proxy terminated.
+    pub tls: bool,
+    /// The URI name of the client's certificate.
+    pub peer: Option<SmolStr>,
+    /// The server name the client sent.
+    pub sni: SmolStr,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub protocol: &'static str,
+    /// Whether the request was a gRPC one (`content-type: application/grpc…`).
+    pub grpc: bool,
+    /// Whether the request was `HEAD`.
+    pub head: bool,
+    /// Whether the client asked to close the connection.
+    pub close: bool,
+    /// Operation that an inbound proxy tells its client in the response.
+    pub decorator: Option<SmolStr>,
+    /// Whether the request carried the client's `x-envoy-peer-metadata`, `x-envoy-peer-metadata-id`.
+    pub peer_metadata: (bool, bool),
+}
+
+/// One thing that may happen to a request.
+#[derive(Clone, Debug)]
+pub struct HttpBranch {
+    /// How likely; the branches of a decision sum to 1.
+    pub probability: f64,
+    /// A delay injected on purpose.
+    pub fault_delay: Option<(Duration, Origin)>,
+    /// What happens.
+    pub outcome: HttpOutcome,
+    /// The request as it leaves; for an answer of the proxy, as it was when it was answered.
+    pub request: HttpRequest,
+    /// How the request's headers changed; empty when nothing is recorded.
+    pub changes: Vec<HeaderChange>,
+    /// Copies.
+    pub mirrors: Vec<Mirror>,
+    /// The entry of a weighted route that was chosen.
+    pub weighted_cluster: Option<WeightedCluster>,
+    /// The request's origin if CORS allows it.
+    pub cors_origin: Option<SmolStr>,
+    /// Cookies that the router gives the client for consistent hashing.
+    pub set_cookies: Vec<SmolStr>,
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug)]
+pub enum HttpOutcome {
+    /// It is sent to a cluster that exists and may have an endpoint.
+    Forward(Forward),
+    /// The proxy answers by itself.
+    Reply(Box<LocalReply>),
+    /// The inputs do not settle it.
+    Unknown {
+        /// Why.
+        reason: SmolStr,
+        /// The cluster the route names, for display.
+        cluster: Option<SmolStr>,
+        /// Where that is written.
+        origin: Origin,
+    },
+}
+
+/// How a request is sent on.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// The cluster's name.
+    pub cluster: SmolStr,
+    /// The cluster.
+    pub found: Arc<Cluster>,
+    /// Time limit for the whole request; zero is none.
+    pub timeout: Duration,
+    /// Retries.
+    pub retry_policy: Option<RetryPolicy>,
+    /// Whether the host becomes the endpoint's name once it is chosen.
+    pub auto_host_rewrite: bool,
+    /// Who chose the cluster: the route, or the weighted entry.
+    pub origin: Origin,
+}
+
+/// A copy of a request.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// How likely, given its branch.
+    pub probability: f64,
+    /// The cluster's name.
+    pub cluster: SmolStr,
+    /// The cluster, if it exists; a copy to a missing one is dropped.
+    pub found: Option<Arc<Cluster>>,
+    /// The copy.
+    pub request: HttpRequest,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// What a proxy does with a connection and its first request.
+///
+/// `request` is needed when the bytes are HTTP; a connection whose bytes are not may go without.
+pub fn decide<X: Xds + ?Sized, R: Recorder>(
+    _xds: &X,
+    _facts: &ProxyFacts,
+    _capture: Capture,
+    _connection: &Connection,
+    _request: Option<&HttpRequest>,
+    _recorder: &mut R,
+) -> Decision {
+    Decision {
+        listener: None,
+        filter_chain: None,
+        outcome: ConnectionOutcome::Unknown {
+            reason: SmolStr::new_static("not decided yet"),
+            origin: Origin::default("none"),
+        },
+    }
+}
+
+/// The response of an upstream as the client of this proxy receives it, and how its headers changed.
+pub fn respond(
+    _decision: &HttpDecision,
+    _branch: &HttpBranch,
+    upstream: &HttpResponse,
+) -> (HttpResponse, Vec<HeaderChange>) {
+    (upstream.clone(), Vec::new())
+}
