@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use rustc_hash::FxHashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::scalar::{Resolved, resolve};
@@ -38,6 +39,23 @@ pub(crate) struct Arena<'a> {
     pub nodes: Vec<Node<'a>>,
     /// Keys that stand twice in one mapping: the later key's node.
     pub duplicates: Vec<u32>,
+    /// Line of the text after the document's end, which Kubernetes does not read.
+    pub trailing: Option<u32>,
+}
+
+/// A collection that is being read: how deep and how large it is so far, with aliases followed.
+struct Open {
+    start: u32,
+    anchor: usize,
+    height: usize,
+    size: usize,
+}
+
+/// A node that aliases may stand for.
+struct Anchored {
+    node: u32,
+    height: usize,
+    size: usize,
 }
 
 /// Why a document cannot be read, and where: line and column from 1.
@@ -60,10 +78,11 @@ impl<'a> Arena<'a> {
         refuse_what_kubernetes_refuses(text)?;
         let mut arena = Self::default();
         arena.nodes.reserve(text.len() / 16);
-        let mut anchors: Vec<(usize, u32)> = Vec::new();
-        let mut open: Vec<u32> = Vec::new();
+        let mut anchors: FxHashMap<usize, Anchored> = FxHashMap::default();
+        let mut open: Vec<Open> = Vec::new();
         let mut expanded = 0usize;
-        for event in Parser::new_from_str(text) {
+        let mut events = Parser::new_from_str(text);
+        while let Some(event) = events.next() {
             let (event, span) = event.map_err(|e| {
                 SyntaxError::new(e.info(), e.marker().line() as u32, e.marker().col() as u32 + 1)
             })?;
@@ -71,7 +90,9 @@ impl<'a> Arena<'a> {
             let index = arena.nodes.len() as u32;
             match event {
                 Event::Scalar(value, style, anchor, tag) => {
-                    remember(&mut anchors, anchor, index);
+                    if anchor > 0 {
+                        anchors.insert(anchor, Anchored { node: index, height: 0, size: 1 });
+                    }
                     let resolved = scalar_type(&value, style, tag.as_deref())
                         .map_err(|message| SyntaxError::new(message, line, column))?;
                     let (value, resolved) = if is_core_tag(tag.as_deref(), "binary") {
@@ -80,41 +101,56 @@ impl<'a> Arena<'a> {
                         (value, resolved)
                     };
                     arena.push(Content::Scalar(value, resolved), line, column);
+                    grow(&mut open, 0, 1);
                 }
                 Event::SequenceStart(anchor, _) => {
-                    remember(&mut anchors, anchor, index);
                     arena.push(Content::Sequence, line, column);
-                    open.push(index);
+                    open.push(Open { start: index, anchor, height: 0, size: 1 });
                 }
                 Event::MappingStart(anchor, _) => {
-                    remember(&mut anchors, anchor, index);
                     arena.push(Content::Mapping(false), line, column);
-                    open.push(index);
+                    open.push(Open { start: index, anchor, height: 0, size: 1 });
                 }
                 Event::SequenceEnd | Event::MappingEnd => {
-                    if let Some(start) = open.pop() {
+                    if let Some(Open { start, anchor, height, size }) = open.pop() {
                         arena.close(start)?;
+                        if anchor > 0 {
+                            anchors.insert(anchor, Anchored { node: start, height, size });
+                        }
+                        grow(&mut open, height + 1, size);
                     }
                 }
                 Event::Alias(id) => {
-                    let target = anchors.iter().rev().find(|(a, _)| *a == id).map(|(_, n)| *n);
-                    let Some(target) = target else {
-                        return Err(SyntaxError::new("unknown anchor", line, column));
+                    let Some(Anchored { node, height, size }) = anchors.get(&id) else {
+                        let message = if open.iter().any(|o| o.anchor == id) {
+                            "an anchor contains itself"
+                        } else {
+                            "unknown anchor"
+                        };
+                        return Err(SyntaxError::new(message, line, column));
                     };
-                    if open.contains(&target) {
-                        return Err(SyntaxError::new("an anchor contains itself", line, column));
-                    }
-                    expanded += arena.expanded_size(target, 0);
+                    expanded = expanded.saturating_add(*size);
                     if expanded > 10 * arena.nodes.len() + 10_000 {
                         return Err(SyntaxError::new("too many aliases", line, column));
                     }
-                    arena.push(Content::Alias(target), line, column);
+                    if open.len() + height > MAX_DEPTH {
+                        return Err(too_deep(line, column));
+                    }
+                    arena.push(Content::Alias(*node), line, column);
+                    grow(&mut open, *height, *size);
                 }
-                Event::DocumentEnd => break,
+                Event::DocumentEnd => {
+                    arena.trailing = match events.next() {
+                        Some(Ok((Event::DocumentStart(_), span))) => Some(span.start.line() as u32),
+                        Some(Err(error)) => Some(error.marker().line() as u32),
+                        _ => None,
+                    };
+                    break;
+                }
                 _ => {}
             }
             if open.len() > MAX_DEPTH {
-                return Err(SyntaxError::new(format!("nested deeper than {MAX_DEPTH} levels"), line, column));
+                return Err(too_deep(line, column));
             }
         }
         if arena.nodes.is_empty() {
@@ -205,42 +241,45 @@ impl<'a> Arena<'a> {
 
     /// The keys and values of a mapping as they count: merges done, the last of equal keys wins.
     pub(crate) fn entries(&self, at: u32) -> Vec<(u32, u32)> {
-        let mut entries: Vec<(u32, u32)> = Vec::new();
         let Some(Node { content: Content::Mapping(special), end, .. }) = self.node(at) else {
-            return entries;
+            return Vec::new();
         };
+        if *special {
+            let mut merged = Merged::default();
+            self.merge(at, &mut merged);
+            return merged.entries;
+        }
+        let mut entries = Vec::new();
         let mut key = at + 1;
         while key < *end {
             let value = self.after(key);
-            if *special {
-                if matches!(self.node(key).map(|n| &n.content), Some(Content::Scalar(t, Resolved::Str)) if t == "<<")
-                {
-                    self.merge(self.resolve(value), &mut entries);
-                } else {
-                    self.put(&mut entries, key, value);
-                }
-            } else {
-                entries.push((key, value));
-            }
+            entries.push((key, value));
             key = self.after(value);
         }
         entries
     }
 
-    fn put(&self, entries: &mut Vec<(u32, u32)>, key: u32, value: u32) {
-        let text = self.key_text(key);
-        match entries.iter_mut().find(|(k, _)| self.key_text(*k) == text) {
-            Some(entry) => *entry = (key, value),
-            None => entries.push((key, value)),
-        }
+    fn is_merge_key(&self, key: u32) -> bool {
+        matches!(self.node(key).map(|n| &n.content), Some(Content::Scalar(t, Resolved::Str)) if t == "<<")
     }
 
     /// Merges a mapping, or a list of mappings of which the first counts most.
-    fn merge(&self, at: u32, entries: &mut Vec<(u32, u32)>) {
+    fn merge<'s>(&'s self, at: u32, merged: &mut Merged<'s>) {
         match self.node(at).map(|n| (&n.content, n.end)) {
-            Some((Content::Mapping(_), _)) => {
-                for (key, value) in self.entries(at) {
-                    self.put(entries, key, value);
+            Some((Content::Mapping(_), end)) => {
+                let mut key = at + 1;
+                while key < end {
+                    let value = self.after(key);
+                    if self.is_merge_key(key) {
+                        let mut inner = Merged::default();
+                        self.merge(self.resolve(value), &mut inner);
+                        for (key, value) in inner.entries {
+                            merged.put(self.key_text(key), key, value);
+                        }
+                    } else {
+                        merged.put(self.key_text(key), key, value);
+                    }
+                    key = self.after(value);
                 }
             }
             Some((Content::Sequence, end)) => {
@@ -252,37 +291,43 @@ impl<'a> Arena<'a> {
                 }
                 for item in items.into_iter().rev() {
                     if matches!(self.node(item).map(|n| &n.content), Some(Content::Mapping(_))) {
-                        self.merge(item, entries);
+                        self.merge(item, merged);
                     }
                 }
             }
             _ => {}
         }
     }
+}
 
-    fn expanded_size(&self, at: u32, depth: usize) -> usize {
-        if depth > 16 {
-            return 1_000_000;
+/// A mapping's entries while they are merged; a later entry takes an earlier one's place.
+#[derive(Default)]
+struct Merged<'s> {
+    entries: Vec<(u32, u32)>,
+    places: FxHashMap<Cow<'s, str>, usize>,
+}
+
+impl<'s> Merged<'s> {
+    fn put(&mut self, text: Option<Cow<'s, str>>, key: u32, value: u32) {
+        let Some(text) = text else { return };
+        let place = *self.places.entry(text).or_insert(self.entries.len());
+        match self.entries.get_mut(place) {
+            Some(entry) => *entry = (key, value),
+            None => self.entries.push((key, value)),
         }
-        let mut total = 0usize;
-        let end = self.after(at);
-        for index in at..end {
-            total = total.saturating_add(match self.node(index).map(|n| &n.content) {
-                Some(Content::Alias(target)) => self.expanded_size(*target, depth + 1),
-                _ => 1,
-            });
-            if total > 1_000_000 {
-                break;
-            }
-        }
-        total
     }
 }
 
-fn remember(anchors: &mut Vec<(usize, u32)>, anchor: usize, node: u32) {
-    if anchor > 0 {
-        anchors.push((anchor, node));
+/// Counts a finished child into the collection that holds it.
+fn grow(open: &mut [Open], height: usize, size: usize) {
+    if let Some(parent) = open.last_mut() {
+        parent.height = parent.height.max(height);
+        parent.size = parent.size.saturating_add(size);
     }
+}
+
+fn too_deep(line: u32, column: u32) -> SyntaxError {
+    SyntaxError::new(format!("nested deeper than {MAX_DEPTH} levels"), line, column)
 }
 
 fn is_core_tag(tag: Option<&Tag>, suffix: &str) -> bool {
@@ -326,15 +371,15 @@ fn refuse_what_kubernetes_refuses(text: &str) -> Result<(), SyntaxError> {
             break;
         }
     }
-    if memchr::memmem::find(text.as_bytes(), br"\/").is_some() {
+    // Text that begins with a brace is read as JSON, where the escape is fine.
+    if memchr::memmem::find(text.as_bytes(), br"\/").is_some() && !text.trim_start().starts_with('{') {
+        let mut offsets = text.char_indices().map(|(at, _)| at).chain([text.len()]).enumerate();
+        let mut byte = |index: usize| offsets.find(|(i, _)| *i >= index).map(|(_, at)| at);
         for event in Parser::new_from_str(text) {
-            let Ok((Event::Scalar(_, ScalarStyle::DoubleQuoted, ..), span)) = event else {
-                if event.is_err() {
-                    break;
-                }
-                continue;
-            };
-            let raw: String = text.chars().skip(span.start.index()).take(span.len()).collect();
+            let Ok((event, span)) = event else { break };
+            let Event::Scalar(_, ScalarStyle::DoubleQuoted, ..) = event else { continue };
+            let (Some(start), Some(end)) = (byte(span.start.index()), byte(span.end.index())) else { break };
+            let raw = text.get(start..end).unwrap_or_default();
             if raw.replace(r"\\", "").contains(r"\/") {
                 return Err(SyntaxError::new(
                     r"unknown escape character `\/`",
