@@ -21,6 +21,7 @@ mod read;
 mod resource;
 mod scalar;
 pub mod schema;
+mod secret;
 mod split;
 pub mod validate;
 pub mod yaml;
@@ -31,10 +32,17 @@ pub use load::{LoadError, Loader, is_manifest};
 pub use resource::{Meta, Resource, Status, Timestamp};
 
 /// A named text.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) name: SmolStr,
     pub(crate) text: Arc<str>,
+}
+
+/// The text is not shown: it is long, and before loading it may hold Secrets.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("name", &self.name).field("bytes", &self.text.len()).finish()
+    }
 }
 
 /// Where a resource's document lies.
@@ -104,7 +112,7 @@ impl ManifestSet {
         Some(Location { file: source.name.clone(), line: line + place.line, column })
     }
 
-    /// The text of a source by its name, for showing lines of it.
+    /// The text of a source by its name, for showing lines of it; the contents of Secrets are masked.
     pub fn source(&self, name: &str) -> Option<&str> {
         self.sources.iter().find(|s| s.name == name).map(|s| s.text.as_ref())
     }

@@ -4,11 +4,13 @@
 //! not have. Invariant: the path in [`Context`] is that of the value being read, also when reading failed.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use smol_str::SmolStr;
+
+use rustc_hash::FxHashSet;
 
 use super::arena::{Arena, Content};
 use super::scalar::Resolved;
@@ -22,6 +24,17 @@ pub(crate) struct FieldError {
     pub message: String,
 }
 
+impl FieldError {
+    /// The same error without the value that was found, for kinds whose contents are secret.
+    pub(crate) fn without_value(mut self) -> Self {
+        self.message = match self.message.split_once(", found ") {
+            Some((expected, _)) => expected.to_owned(),
+            None => "the value does not fit its schema".to_owned(),
+        };
+        self
+    }
+}
+
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -32,9 +45,9 @@ impl std::error::Error for FieldError {}
 
 impl de::Error for FieldError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        let message = message.to_string();
-        match message.strip_prefix("oneof: ") {
-            Some(rest) => Self { code: Code::OneofConflict, message: rest.to_owned() },
+        let message = shortened(&message.to_string(), 400);
+        match message.strip_prefix("oneof:") {
+            Some(rest) => Self { code: Code::OneofConflict, message: rest.trim_start().to_owned() },
             None => Self { code: Code::WrongType, message },
         }
     }
@@ -51,9 +64,23 @@ impl de::Error for FieldError {
         let hint = nearest(variant, expected).map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
         Self {
             code: Code::UnknownValue,
-            message: format!("unknown value \"{variant}\", expected one of {}{hint}", expected.join(", ")),
+            message: format!(
+                "unknown value \"{}\", expected one of {}{hint}",
+                shortened(variant, 60),
+                expected.join(", ")
+            ),
         }
     }
+}
+
+/// The first characters of a text, so that what is said about the input stays smaller than the input.
+fn shortened(text: &str, limit: usize) -> String {
+    let mut characters = text.chars();
+    let mut short: String = characters.by_ref().take(limit).collect();
+    if characters.next().is_some() {
+        short.push('…');
+    }
+    short
 }
 
 /// A value as a user would name it.
@@ -65,7 +92,7 @@ impl fmt::Display for Found<'_> {
             de::Unexpected::Map => f.write_str("a mapping"),
             de::Unexpected::Seq => f.write_str("a list"),
             de::Unexpected::Unit => f.write_str("null"),
-            de::Unexpected::Str(s) => write!(f, "the string \"{s}\""),
+            de::Unexpected::Str(s) => write!(f, "the string \"{}\"", shortened(s, 60)),
             de::Unexpected::Bool(b) => write!(f, "the boolean {b}"),
             de::Unexpected::Signed(i) => write!(f, "the number {i}"),
             de::Unexpected::Unsigned(i) => write!(f, "the number {i}"),
@@ -91,12 +118,24 @@ pub(crate) struct UnknownField {
     pub hint: Option<String>,
 }
 
+/// What stands for a node whose error is already known.
+static NULL: Content<'static> = Content::Scalar(Cow::Borrowed(""), Resolved::Null);
+
+/// Unknown fields of one resource that are named; the others are only counted.
+const MAX_UNKNOWN: usize = 100;
+
 /// What is shared while one resource is read.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
     path: RefCell<Vec<Segment>>,
+    /// The node of each segment that was entered; the last one is the value being read.
+    nodes: RefCell<Vec<u32>>,
     unknown: RefCell<Vec<UnknownField>>,
-    last: RefCell<u32>,
+    unnamed: Cell<usize>,
+    /// How much of the path was there from the start.
+    prefix: usize,
+    /// Nodes that are read as null because their errors are known.
+    settled: RefCell<FxHashSet<u32>>,
     /// Whether proto-JSON's spellings are accepted: snake_case names, integers as strings.
     proto: bool,
     /// Keys of the outermost mapping that belong to the envelope.
@@ -105,21 +144,33 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(prefix: Vec<Segment>, proto: bool, envelope: &'static [&'static str]) -> Self {
-        Self { path: RefCell::new(prefix), proto, envelope, ..Self::default() }
+        Self { prefix: prefix.len(), path: RefCell::new(prefix), proto, envelope, ..Self::default() }
     }
 
-    /// The path of the value that was being read last.
-    pub(crate) fn path(&self) -> String {
-        render(&self.path.borrow())
+    fn enter(&self, segment: Segment, node: u32) {
+        self.path.borrow_mut().push(segment);
+        self.nodes.borrow_mut().push(node);
     }
 
-    /// The node that was being read last.
-    pub(crate) fn last(&self) -> u32 {
-        *self.last.borrow()
+    fn leave(&self) {
+        self.path.borrow_mut().pop();
+        self.nodes.borrow_mut().pop();
     }
 
-    pub(crate) fn take_unknown(&self) -> Vec<UnknownField> {
-        std::mem::take(&mut self.unknown.borrow_mut())
+    /// Ends a failed reading: the path and node of the value that failed, unless its failure was known before.
+    ///
+    /// The value counts as null from now on, so that reading again finds the next failure.
+    pub(crate) fn settle(&self, root: u32) -> Option<(String, u32)> {
+        let path = render(&self.path.borrow());
+        let node = self.nodes.borrow().last().copied().unwrap_or(root);
+        self.path.borrow_mut().truncate(self.prefix);
+        self.nodes.borrow_mut().clear();
+        self.settled.borrow_mut().insert(node).then_some((path, node))
+    }
+
+    /// The unknown fields that were met, and how many more there were. Leaves none behind.
+    pub(crate) fn take_unknown(&self) -> (Vec<UnknownField>, usize) {
+        (std::mem::take(&mut self.unknown.borrow_mut()), self.unnamed.take())
     }
 }
 
@@ -190,8 +241,11 @@ pub(crate) struct NodeDeserializer<'b, 'a> {
 
 impl<'b, 'a> NodeDeserializer<'b, 'a> {
     fn content(&self) -> Option<(u32, &'b Content<'a>, u32)> {
+        let settled = self.context.settled.borrow();
+        if !settled.is_empty() && settled.contains(&self.at) {
+            return Some((self.at, &NULL, self.at));
+        }
         let at = self.arena.resolve(self.at);
-        *self.context.last.borrow_mut() = self.at;
         self.arena.node(at).map(|n| (at, &n.content, n.end))
     }
 
@@ -390,9 +444,9 @@ impl<'b> de::SeqAccess<'b> for Items<'b, '_> {
             return Ok(None);
         }
         let at = self.next;
-        self.de.context.path.borrow_mut().push(Segment::Index(self.index));
+        self.de.context.enter(Segment::Index(self.index), at);
         let value = seed.deserialize(NodeDeserializer { at, ..self.de })?;
-        self.de.context.path.borrow_mut().pop();
+        self.de.context.leave();
         self.next = self.de.arena.after(at);
         self.index += 1;
         Ok(Some(value))
@@ -431,6 +485,24 @@ impl Entries<'_, '_> {
         }
         fields.iter().find(|f| **f == camel).copied()
     }
+
+    fn unknown(&self, key: u32, text: &str, fields: &[&'static str]) {
+        let context = self.de.context;
+        let mut unknown = context.unknown.borrow_mut();
+        if unknown.len() >= MAX_UNKNOWN {
+            context.unnamed.set(context.unnamed.get() + 1);
+            return;
+        }
+        let mut path = context.path.borrow().clone();
+        path.push(Segment::Key(shortened(text, 100).into()));
+        let (line, column) = self.de.arena.node(key).map_or((1, 1), |n| (n.line, n.column));
+        unknown.push(UnknownField {
+            path: render(&path),
+            line,
+            column,
+            hint: nearest(text, fields).map(str::to_owned),
+        });
+    }
 }
 
 impl<'b> de::MapAccess<'b> for Entries<'b, '_> {
@@ -464,15 +536,7 @@ impl<'b> de::MapAccess<'b> for Entries<'b, '_> {
                     return seed.deserialize(de::value::BorrowedStrDeserializer::new(field)).map(Some);
                 }
                 None => {
-                    let mut path = self.de.context.path.borrow().clone();
-                    path.push(Segment::Key(text.as_ref().into()));
-                    let (line, column) = arena.node(key).map_or((1, 1), |n| (n.line, n.column));
-                    self.de.context.unknown.borrow_mut().push(UnknownField {
-                        path: render(&path),
-                        line,
-                        column,
-                        hint: nearest(&text, fields).map(str::to_owned),
-                    });
+                    self.unknown(key, &text, fields);
                     self.next += 1;
                 }
             }
@@ -486,11 +550,11 @@ impl<'b> de::MapAccess<'b> for Entries<'b, '_> {
         self.next += 1;
         let name = match self.renamed.take() {
             Some(field) => SmolStr::new_static(field),
-            None => self.de.arena.key_text(key).map(|k| SmolStr::new(k)).unwrap_or_default(),
+            None => self.de.arena.key_text(key).map(SmolStr::new).unwrap_or_default(),
         };
-        self.de.context.path.borrow_mut().push(Segment::Key(name));
+        self.de.context.enter(Segment::Key(name), at);
         let value = seed.deserialize(NodeDeserializer { at, ..self.de })?;
-        self.de.context.path.borrow_mut().pop();
+        self.de.context.leave();
         Ok(value)
     }
 }

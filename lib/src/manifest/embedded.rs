@@ -32,8 +32,8 @@ pub fn parse_mesh_config(file: &str, text: &str) -> (Option<MeshConfig>, Vec<Dia
     };
     let context = Context::new(Vec::new(), true, &[]);
     let result = MeshConfig::deserialize(NodeDeserializer { arena: &arena, context: &context, at: 0 });
-    let mut diagnostics: Vec<Diagnostic> = context
-        .take_unknown()
+    let (unknown, more) = context.take_unknown();
+    let mut diagnostics: Vec<Diagnostic> = unknown
         .into_iter()
         .map(|u| {
             let d = Diagnostic::new(Code::UnknownField, format!("MeshConfig has no field {}", u.path))
@@ -45,13 +45,18 @@ pub fn parse_mesh_config(file: &str, text: &str) -> (Option<MeshConfig>, Vec<Dia
             }
         })
         .collect();
+    if more > 0 {
+        let message = format!("{more} more fields that MeshConfig does not have");
+        diagnostics.push(Diagnostic::new(Code::UnknownField, message).at(place(1, 1), ""));
+    }
     match result {
         Ok(config) => (Some(config), diagnostics),
         Err(error) => {
-            let (line, column) = arena.node(context.last()).map_or((1, 1), |n| (n.line, n.column));
+            let (path, node) = context.settle(0).unwrap_or_default();
+            let (line, column) = arena.node(node).map_or((1, 1), |n| (n.line, n.column));
             diagnostics.push(
-                Diagnostic::new(error.code, format!("{}: {}", context.path(), error.message))
-                    .field(context.path())
+                Diagnostic::new(error.code, format!("{path}: {}", error.message))
+                    .field(path)
                     .at(place(line, column), error.message),
             );
             (None, diagnostics)

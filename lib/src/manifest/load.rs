@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 
 use super::arena::Arena;
 use super::read::{Contents, Where, contents};
+use super::secret::{blank, masked};
 use super::split::{Document, documents, normalise, settle_tabs};
 use super::{ManifestSet, Source};
 use crate::diagnostic::{Code, Diagnostic, Location, Place};
@@ -92,7 +93,7 @@ impl Loader {
             Ok(text) => self.text(name, text),
             Err(error) => {
                 let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-                let line = valid.iter().filter(|b| **b == b'\n').count() as u32 + 1;
+                let line = memchr::memchr_iter(b'\n', valid).count() as u32 + 1;
                 self.diagnostics.push(
                     Diagnostic::new(Code::UnreadableFile, format!("{name} is not UTF-8 text"))
                         .at(Place::Position(Location { file: name, line, column: 1 }), ""),
@@ -145,8 +146,15 @@ impl Loader {
         let read = |(file, document): &(u32, Document<'_>)| -> Contents {
             let Some(source) = self.sources.get(*file as usize) else { return Contents::default() };
             let place = Where { file: &source.name, line: document.line };
-            match Arena::parse(&settle_tabs(document.text)) {
-                Ok(arena) => contents(&arena, place, &self.default_namespace),
+            let text = settle_tabs(document.text);
+            match Arena::parse(&text) {
+                Ok(arena) => {
+                    let mut contents = contents(&arena, place, &self.default_namespace);
+                    if !contents.secrets.is_empty() {
+                        contents.masked = Some(masked(&text, &arena, &contents.secrets));
+                    }
+                    contents
+                }
                 Err(error) => {
                     let at = Location {
                         file: source.name.clone(),
@@ -155,7 +163,9 @@ impl Loader {
                     };
                     let diagnostic = Diagnostic::new(Code::InvalidYaml, error.message)
                         .at(Place::Position(at), "this document is left out");
-                    Contents { diagnostics: vec![diagnostic], ..Contents::default() }
+                    // Nobody can tell which lines of it are secret.
+                    let masked = document.text.contains("Secret").then(|| blank(document.text));
+                    Contents { diagnostics: vec![diagnostic], masked, ..Contents::default() }
                 }
             }
         };
@@ -171,7 +181,11 @@ impl Loader {
         let mut names: rustc_hash::FxHashMap<(super::Kind, SmolStr, SmolStr), u32> =
             rustc_hash::FxHashMap::default();
         let mut unknown: IndexMap<(SmolStr, SmolStr), usize> = IndexMap::new();
+        let mut masks: Vec<(u32, usize, String)> = Vec::new();
         for ((file, document), contents) in parts.iter().zip(results) {
+            if let Some(text) = contents.masked {
+                masks.push((*file, document.offset, text));
+            }
             set.diagnostics.extend(contents.diagnostics);
             for kind in contents.unknown_kinds {
                 *unknown.entry(kind).or_default() += 1;
@@ -227,6 +241,19 @@ impl Loader {
         }
         set.unknown_kinds = unknown;
         set.sources = self.sources;
+        for masks in masks.chunk_by(|(a, ..), (b, ..)| a == b) {
+            let Some(source) = masks.first().and_then(|(file, ..)| set.sources.get_mut(*file as usize))
+            else {
+                continue;
+            };
+            let mut text = String::with_capacity(source.text.len());
+            for (_, offset, masked) in masks {
+                text.push_str(source.text.get(text.len()..*offset).unwrap_or_default());
+                text.push_str(masked);
+            }
+            text.push_str(source.text.get(text.len()..).unwrap_or_default());
+            source.text = text.into();
+        }
         set
     }
 }

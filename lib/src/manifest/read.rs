@@ -4,11 +4,11 @@ use serde::Deserialize;
 use smol_str::{SmolStr, ToSmolStr};
 
 use super::arena::{Arena, Content};
-use super::de::{Context, NodeDeserializer, Segment};
+use super::de::{Context, FieldError, NodeDeserializer, Segment, UnknownField};
 use super::kind::{Kind, Layout};
 use super::resource::{Meta, Resource, Status, Timestamp};
 use super::scalar::Resolved;
-use crate::diagnostic::{Code, Diagnostic, Location, Place};
+use crate::diagnostic::{Code, Diagnostic, Location, Place, Severity};
 use crate::origin::ResourceId;
 
 /// Keys of a document that do not belong to its kind's fields.
@@ -35,7 +35,20 @@ pub(crate) struct Contents {
     pub diagnostics: Vec<Diagnostic>,
     /// Kinds that are not read: `apiVersion` and kind.
     pub unknown_kinds: Vec<(SmolStr, SmolStr)>,
+    /// Nodes of the Secrets, whose contents are not kept.
+    pub secrets: Vec<u32>,
+    /// The document's text to keep instead of what was read, where it holds Secrets.
+    pub masked: Option<String>,
 }
+
+/// Times that a resource is read in search of more errors.
+const MAX_ERRORS: usize = 16;
+
+/// Remarks about one document that are kept; errors are all kept.
+const MAX_REMARKS: usize = 200;
+
+/// An annotation in which `kubectl apply` keeps a copy of the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 struct Reader<'b, 'a> {
     arena: &'b Arena<'a>,
@@ -47,7 +60,17 @@ struct Reader<'b, 'a> {
 /// Reads a parsed document.
 pub(crate) fn contents(arena: &Arena<'_>, place: Where<'_>, default_namespace: &str) -> Contents {
     let mut reader = Reader { arena, place, default_namespace, out: Contents::default() };
-    for at in &arena.duplicates {
+    if let Some(line) = arena.trailing {
+        let mut diagnostic = Diagnostic::new(
+            Code::NotAResource,
+            "Kubernetes does not read what follows the end of the document here",
+        )
+        .at(reader.position(line, 1), "not read")
+        .help("begin a document with a line \"---\"");
+        diagnostic.severity = Severity::Warning;
+        reader.out.diagnostics.push(diagnostic);
+    }
+    for at in arena.duplicates.iter().take(MAX_REMARKS) {
         if let Some(node) = arena.node(*at) {
             let key = arena.key_text(*at).unwrap_or_default();
             let diagnostic = Diagnostic::new(
@@ -59,6 +82,7 @@ pub(crate) fn contents(arena: &Arena<'_>, place: Where<'_>, default_namespace: &
         }
     }
     reader.object(0, &mut Vec::new());
+    reader.limit();
     reader.out
 }
 
@@ -70,6 +94,22 @@ impl Reader<'_, '_> {
     fn here(&self, at: u32) -> Place {
         let (line, column) = self.arena.node(at).map_or((1, 1), |n| (n.line, n.column));
         self.position(line, column)
+    }
+
+    /// Keeps what is said about a document in proportion to it.
+    fn limit(&mut self) {
+        let mut remarks = 0;
+        self.out.diagnostics.retain(|d| {
+            remarks += usize::from(d.severity != Severity::Error);
+            d.severity == Severity::Error || remarks <= MAX_REMARKS
+        });
+        if remarks > MAX_REMARKS {
+            let more = remarks - MAX_REMARKS;
+            let diagnostic =
+                Diagnostic::new(Code::UnknownField, format!("{more} more remarks about this document"))
+                    .at(self.position(1, 1), "");
+            self.out.diagnostics.push(diagnostic);
+        }
     }
 
     fn field(&self, at: u32, name: &str) -> Option<u32> {
@@ -127,6 +167,9 @@ impl Reader<'_, '_> {
     }
 
     fn resource(&mut self, kind: Kind, api_version: SmolStr, at: u32, items: &[u32]) {
+        if kind == Kind::Secret {
+            self.out.secrets.push(at);
+        }
         let Some(meta) = self.meta(kind, at, items) else { return };
         let prefix = prefix(items);
         let (target, context) = match kind.layout() {
@@ -142,8 +185,55 @@ impl Reader<'_, '_> {
             Some(target) => NodeDeserializer { arena: self.arena, context: &context, at: target },
             None => NodeDeserializer { arena: &empty, context: &context, at: 0 },
         };
-        let spec = kind.read(de);
-        for unknown in context.take_unknown() {
+        let mut spec = None;
+        let mut errors = Vec::new();
+        let mut unknown = (Vec::new(), 0);
+        for _ in 0..MAX_ERRORS {
+            let read = kind.read(de);
+            unknown = context.take_unknown();
+            let error = match read {
+                Ok(read) => {
+                    spec = Some(read);
+                    break;
+                }
+                Err(error) => error,
+            };
+            // A value that does not fit even as null ends the search.
+            let Some((path, node)) = context.settle(target.unwrap_or(at)) else { break };
+            errors.push((error, path, node));
+        }
+        self.unknown_fields(kind, unknown);
+        if kind.layout() == Layout::Spec {
+            self.unknown_top_level(kind, at, &prefix);
+        }
+        if errors.is_empty() {
+            if let Some(spec) = spec {
+                let status = self.status(kind, at);
+                let resource = Resource { id: ResourceId(0), kind, api_version, meta, spec, status };
+                self.out.resources.push(Read { resource, items: items.to_vec() });
+            }
+            return;
+        }
+        let name = if meta.namespace.is_empty() {
+            meta.name.to_string()
+        } else {
+            format!("{}/{}", meta.namespace, meta.name)
+        };
+        for (error, path, node) in errors {
+            let diagnostic = self.wrong(kind, error, path, node).help(format!("{kind} {name} is left out"));
+            self.out.diagnostics.push(diagnostic);
+        }
+    }
+
+    fn wrong(&self, kind: Kind, error: FieldError, path: String, node: u32) -> Diagnostic {
+        let error = if kind == Kind::Secret { error.without_value() } else { error };
+        Diagnostic::new(error.code, format!("{path}: {}", error.message))
+            .field(path)
+            .at(self.here(node), error.message)
+    }
+
+    fn unknown_fields(&mut self, kind: Kind, (unknown, more): (Vec<UnknownField>, usize)) {
+        for unknown in unknown {
             let mut diagnostic =
                 Diagnostic::new(Code::UnknownField, format!("{kind} has no field {}", unknown.path))
                     .field(unknown.path)
@@ -153,24 +243,11 @@ impl Reader<'_, '_> {
             }
             self.out.diagnostics.push(diagnostic);
         }
-        match spec {
-            Ok(spec) => {
-                if kind.layout() == Layout::Spec {
-                    self.unknown_top_level(kind, at, &prefix);
-                }
-                let status = self.status(kind, at);
-                let resource = Resource { id: ResourceId(0), kind, api_version, meta, spec, status };
-                self.out.resources.push(Read { resource, items: items.to_vec() });
-            }
-            Err(error) => {
-                let path = context.path();
-                let place = target.map_or_else(|| self.here(at), |_| self.here(context.last()));
-                let diagnostic = Diagnostic::new(error.code, format!("{path}: {}", error.message))
-                    .field(path)
-                    .at(place, error.message)
-                    .help(format!("{kind} {}/{} is left out", meta.namespace, meta.name));
-                self.out.diagnostics.push(diagnostic);
-            }
+        if more > 0 {
+            let diagnostic =
+                Diagnostic::new(Code::UnknownField, format!("{more} more fields that {kind} does not have"))
+                    .at(self.position(1, 1), "");
+            self.out.diagnostics.push(diagnostic);
         }
     }
 
@@ -223,30 +300,22 @@ impl Reader<'_, '_> {
         let mut path = prefix(items);
         path.push(Segment::Key(SmolStr::new_static("metadata")));
         let context = Context::new(path, false, &[]);
-        let written = match Written::deserialize(NodeDeserializer {
+        let mut written = match Written::deserialize(NodeDeserializer {
             arena: self.arena,
             context: &context,
             at: metadata,
         }) {
             Ok(written) => written,
             Err(error) => {
-                let diagnostic =
-                    Diagnostic::new(error.code, format!("{}: {}", context.path(), error.message))
-                        .field(context.path())
-                        .at(self.here(context.last()), error.message);
+                let (path, node) = context.settle(metadata).unwrap_or_default();
+                let diagnostic = self.wrong(kind, error, path, node).help(format!("this {kind} is left out"));
                 self.out.diagnostics.push(diagnostic);
                 return None;
             }
         };
-        for unknown in context.take_unknown() {
-            let mut diagnostic =
-                Diagnostic::new(Code::UnknownField, format!("{kind} has no field {}", unknown.path))
-                    .field(unknown.path)
-                    .at(self.position(unknown.line, unknown.column), "unknown field");
-            if let Some(hint) = unknown.hint {
-                diagnostic = diagnostic.help(format!("did you mean \"{hint}\"?"));
-            }
-            self.out.diagnostics.push(diagnostic);
+        self.unknown_fields(kind, context.take_unknown());
+        if kind == Kind::Secret {
+            written.annotations.shift_remove(LAST_APPLIED);
         }
         let name = written.name.filter(|n| !n.is_empty()).or(written.generate_name);
         let Some(name) = name.or((kind == Kind::IstioOperator).then(SmolStr::default)) else {

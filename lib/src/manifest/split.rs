@@ -26,11 +26,10 @@ pub(crate) fn documents(text: &str) -> Vec<Document<'_>> {
     let mut parts = Vec::new();
     let mut start = 0;
     let mut start_line = 0;
-    let mut line = 0;
     let mut at = 0;
     let mut only_directives = true;
     let mut has_directive = false;
-    for piece in text.split_inclusive('\n') {
+    for (line, piece) in (0u32..).zip(text.split_inclusive('\n')) {
         let is_marker = piece
             .strip_prefix("---")
             .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
@@ -48,7 +47,6 @@ pub(crate) fn documents(text: &str) -> Vec<Document<'_>> {
             only_directives = false;
         }
         at += piece.len();
-        line += 1;
     }
     push(&mut parts, text, start, at, start_line);
     parts
@@ -80,7 +78,7 @@ pub(crate) fn settle_tabs(text: &str) -> Cow<'_, str> {
             .map(|(i, _)| i);
         match tab {
             Some(tab) if settled.get(..tab).is_some_and(|before| before.ends_with(':')) => {
-                settled.replace_range(tab..=tab, " ")
+                settled.replace_range(tab..=tab, " ");
             }
             _ => break,
         }
