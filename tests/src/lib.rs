@@ -3,6 +3,8 @@
 //! Third-party data lies beside a checkout of the project, under `../shared/conformance`; where it is absent, the suites
 //! that need it say so and pass.
 
+pub mod conformance;
+
 use std::path::PathBuf;
 
 /// The folder of third-party suites, or a loud note that it is not there.

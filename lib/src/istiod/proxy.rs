@@ -49,6 +49,9 @@ impl<K: std::hash::Hash + Eq, V: Clone> Memo<K, V> {
     }
 }
 
+/// The routes of a VirtualService on a port.
+type Routes = Arc<[Arc<Route>]>;
+
 /// One proxy of a mesh.
 #[derive(Debug)]
 pub struct Proxy {
@@ -61,7 +64,7 @@ pub struct Proxy {
     virtual_outbound: OnceLock<Option<Arc<Listener>>>,
     http_proxy: OnceLock<Option<Arc<Listener>>>,
     listeners: Memo<ListenerKey, Option<Arc<Listener>>>,
-    routes: Memo<(usize, u32, u16), Arc<[Arc<Route>]>>,
+    routes: Memo<(usize, u32, u16), Routes>,
     hosts: Memo<(SmolStr, SmolStr), Option<VirtualHostChoice>>,
     route_configurations: Memo<SmolStr, Option<Arc<RouteConfiguration>>>,
     clusters: Memo<SmolStr, Option<Arc<Cluster>>>,
@@ -69,7 +72,9 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy that asks for its configuration.
-    pub fn new(mesh: Arc<Mesh>, node: Node) -> Self {
+    pub fn new(mesh: Arc<Mesh>, mut node: Node) -> Self {
+        // Automatic addresses that a controller writes are for every proxy that asks for addresses at all.
+        node.metadata.dns_auto_allocate |= mesh.features().ip_autoallocate;
         let domain = smol_str::format_smolstr!("{}.svc.{}", node.namespace, mesh.cluster_domain());
         Self {
             mesh,
@@ -193,7 +198,7 @@ impl Proxy {
     }
 
     /// The routes of a VirtualService of an egress listener on a port.
-    pub fn routes(&self, egress: usize, virtual_service: u32, port: u16) -> Arc<[Arc<Route>]> {
+    pub fn routes(&self, egress: usize, virtual_service: u32, port: u16) -> Routes {
         let key = (egress, virtual_service, port);
         if let Some(known) = self.routes.get(&key) {
             return known;
@@ -229,11 +234,8 @@ impl Proxy {
         let virtual_outbound = self.virtual_outbound()?;
         let exact = ListenerKey::socket(destination, port);
         let wildcard = ListenerKey::socket(self.node.ip_mode().wildcard(), port);
-        [exact, wildcard]
-            .iter()
-            .filter_map(|key| self.outbound_listener(key))
-            .find(|listener| !listener.bind_to_port)
-            .or(Some(virtual_outbound))
+        // Envoy hands a connection to any listener of its destination, real sockets included.
+        [exact, wildcard].iter().find_map(|key| self.outbound_listener(key)).or(Some(virtual_outbound))
     }
 
     /// The listener that a connection to a real socket reaches.

@@ -163,5 +163,5 @@ fn in_family(address: &str, node: &Node) -> bool {
 
 /// Whether automatic addresses reach this proxy. istiod: `service.go: nodeUsesAutoallocatedIPs`.
 fn uses_auto_allocated(node: &Node) -> bool {
-    node.metadata.dns_capture || node.node_type == NodeType::Waypoint
+    node.metadata.dns_auto_allocate && (node.metadata.dns_capture || node.node_type == NodeType::Waypoint)
 }

@@ -178,6 +178,7 @@ impl ListenerIndex {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // what a contribution consists of
     fn add(
         &mut self,
         proxy: &Proxy,
@@ -344,7 +345,7 @@ impl Contribution {
         };
         match (conflict, entry.as_mut()) {
             (Conflict::None | Conflict::AutoOverHttp, _) | (_, None) => {
-                *entry = Some(self.entry(protocol, chains))
+                *entry = Some(self.entry(protocol, chains));
             }
             (Conflict::HttpOverTcp | Conflict::TcpOverHttp | Conflict::AutoOverTcp, Some(existing)) => {
                 merge_filter_chains(&mut existing.chains, chains);

@@ -348,10 +348,8 @@ fn virtual_service_wrappers(context: &PortContext<'_>, number: u32, services: &[
         }
     }
     // Hosts that no service backs exist on port 80 only, or beside a service of the same VirtualService.
-    if by_port.is_empty() {
-        if context.port == 80 || (elsewhere && context.port != 0) {
-            by_port.insert(context.port, Vec::new());
-        }
+    if by_port.is_empty() && (context.port == 80 || (elsewhere && context.port != 0)) {
+        by_port.insert(context.port, Vec::new());
     }
     by_port
         .into_iter()

@@ -1,0 +1,25 @@
+//! Third-party suites, held at today's measured figures.
+
+use dryroute_tests::conformance::{Options, Suite};
+
+/// Runs a file of a suite and holds the number of passed checks at `floor`.
+fn hold(suite: Suite, folder: &str, file: &str, floor: usize) {
+    let Some(data) = dryroute_tests::conformance(folder) else { return };
+    let path = data.join(file);
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("NOT RUN: {} cannot be read", path.display());
+        return;
+    };
+    let checks = suite.run(&text, &Options::default()).expect("a file of this suite");
+    let passed = checks.iter().filter(|check| check.passed()).count();
+    println!("{file}: {passed} of {}", checks.len());
+    for check in checks.iter().filter(|check| !check.passed()).take(20) {
+        print!("{check}");
+    }
+    assert!(passed >= floor, "{file}: {passed} of {} passed, {floor} did before", checks.len());
+}
+
+#[test]
+fn simulation() {
+    hold(Suite::Simulation, "simulation", "cases.jsonl", 251);
+}
