@@ -8,15 +8,16 @@
 
 pub mod config;
 pub mod decision;
+pub mod domain;
+pub mod filter_chain;
 pub mod ledger;
+pub mod path;
 pub mod recorder;
 pub mod reply;
 pub mod request;
 pub mod xds;
 
-pub use decision::{
-    ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts, decide, respond,
-};
+pub use decision::{ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts};
 pub use ledger::{HeaderChange, HeaderValue};
 pub use recorder::{NoRecord, Record, Recorder};
 pub use reply::{HttpResponse, LocalReply, ResponseFlag};

@@ -100,7 +100,7 @@ impl Suite {
             let bad = |e: serde_json::Error| format!("line {}: {e}", i + 1);
             match self {
                 Self::Simulation => {
-                    simulation::run(&serde_json::from_str(line).map_err(bad)?, options, &mut out)
+                    simulation::run(&serde_json::from_str(line).map_err(bad)?, options, &mut out);
                 }
                 Self::Differential => {
                     differential::run(&serde_json::from_str(line).map_err(bad)?, options, &mut out);

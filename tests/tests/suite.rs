@@ -1,7 +1,11 @@
 //! One binary for the suites that look at the library from outside.
 
+// Helpers of tests may fail loudly, as the tests themselves may.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod suite {
     mod conformance;
+    mod egress_gateway;
     mod names;
     mod samples;
     mod yaml;

@@ -222,11 +222,8 @@ fn merge(rules: &mut HostRules, incoming: &DestinationRule, options: &Options<'_
     for existing in list.iter_mut() {
         if options.enhanced_merge {
             let superset = existing.export_to.iter().all(|e| incoming.export_to.contains(e));
-            if incoming.export_to == existing.export_to {
-                append = false;
-            } else if !existing.export_to.is_empty() && superset {
-                append = true;
-            } else {
+            let covers = !existing.export_to.is_empty() && superset;
+            if incoming.export_to != existing.export_to && !covers {
                 append = true;
                 continue;
             }

@@ -138,9 +138,7 @@ pub(crate) fn from_kubernetes(
     defaults: &ServiceDefaults<'_>,
 ) -> Service {
     let meta = &resource.meta;
-    let mut vips: Vec<SmolStr> = if spec.cluster_ips.len() > 1 {
-        spec.cluster_ips.clone()
-    } else if spec.cluster_ip.is_empty() {
+    let mut vips: Vec<SmolStr> = if spec.cluster_ips.len() > 1 || spec.cluster_ip.is_empty() {
         spec.cluster_ips.clone()
     } else {
         vec![spec.cluster_ip.clone()]
