@@ -1,6 +1,6 @@
 //! What does one proxy do with one connection and request?
 //!
-//! [`decide`] walks from the listener to the endpoint, [`respond`] back. Every way the request can go is a branch with
+//! A decision walks from the listener to the endpoint. Every way the request can go is a branch with
 //! a probability; the probabilities of a decision sum to 1.
 
 use std::net::IpAddr;
