@@ -224,3 +224,50 @@ pub struct ExpectedNearMiss {
     #[serde(default)]
     pub repair: Option<SmolStr>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::Scenario;
+    use crate::manifest::{Loader, is_manifest};
+
+    fn folders() -> Vec<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let mut folders: Vec<PathBuf> =
+            std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+        folders.sort();
+        folders
+    }
+
+    #[test]
+    fn every_scenario_is_read_and_names_its_requests_once() {
+        let folders = folders();
+        assert!(folders.len() >= 10, "only {folders:?}");
+        for folder in folders {
+            let file = folder.join("scenario.yaml");
+            let text = std::fs::read_to_string(&file).unwrap();
+            let scenario = Scenario::parse(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            let mut names: Vec<&str> = scenario.requests.iter().map(|r| r.name.as_str()).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert!(count > 0 && count == names.len(), "{}: {names:?}", file.display());
+        }
+    }
+
+    #[test]
+    fn the_manifests_of_every_scenario_load_without_a_diagnostic() {
+        for folder in folders() {
+            let mut loader = Loader::new();
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if is_manifest(&path) && !path.ends_with("scenario.yaml") {
+                    loader = loader.file(path).unwrap();
+                }
+            }
+            let set = loader.load();
+            assert_eq!(set.diagnostics(), [], "{}", folder.display());
+        }
+    }
+}
