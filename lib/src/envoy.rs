@@ -9,15 +9,22 @@
 pub mod config;
 pub mod decision;
 pub mod domain;
-pub mod filter_chain;
+mod filter_chain;
+mod headers;
 pub mod ledger;
-pub mod path;
+pub mod matching;
+mod path;
+mod rbac;
+mod re2;
 pub mod recorder;
 pub mod reply;
 pub mod request;
+mod tls;
 pub mod xds;
 
-pub use decision::{ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts};
+pub use decision::{
+    ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts, decide, respond,
+};
 pub use ledger::{HeaderChange, HeaderValue};
 pub use recorder::{NoRecord, Record, Recorder};
 pub use reply::{HttpResponse, LocalReply, ResponseFlag};

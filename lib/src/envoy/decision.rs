@@ -14,8 +14,10 @@ use super::config::{
     TrafficDirection, VirtualHost, WeightedCluster,
 };
 use super::ledger::HeaderChange;
-use super::reply::{LocalReply, ResponseFlag};
-use super::request::HttpRequest;
+use super::recorder::Recorder;
+use super::reply::{HttpResponse, LocalReply, ResponseFlag};
+use super::request::{Connection, HttpRequest};
+use super::xds::{Capture, Xds};
 use crate::origin::Origin;
 
 /// What header rules need to know about the proxy itself.
@@ -225,4 +227,34 @@ pub struct Mirror {
     pub request: HttpRequest,
     /// Who made it.
     pub origin: Origin,
+}
+
+/// What a proxy does with a connection and its first request.
+///
+/// `request` is needed when the bytes are HTTP; a connection whose bytes are not may go without.
+pub fn decide<X: Xds + ?Sized, R: Recorder>(
+    _xds: &X,
+    _facts: &ProxyFacts,
+    _capture: Capture,
+    _connection: &Connection,
+    _request: Option<&HttpRequest>,
+    _recorder: &mut R,
+) -> Decision {
+    Decision {
+        listener: None,
+        filter_chain: None,
+        outcome: ConnectionOutcome::Unknown {
+            reason: SmolStr::new_static("not decided yet"),
+            origin: Origin::default("none"),
+        },
+    }
+}
+
+/// The response of an upstream as the client of this proxy receives it, and how its headers changed.
+pub fn respond(
+    _decision: &HttpDecision,
+    _branch: &HttpBranch,
+    upstream: &HttpResponse,
+) -> (HttpResponse, Vec<HeaderChange>) {
+    (upstream.clone(), Vec::new())
 }

@@ -1,59 +1,202 @@
-//! Which virtual host takes a request?
+//! Which virtual host is a request for?
 //!
-//! Exact name, then the longest `*suffix`, then the longest `prefix*`, then `*`; letter case does not count.
-//! Measured with Envoy 1.40 (envoy-semantics §4.1).
+//! Envoy: `config_impl.cc: RouteMatcher::findVirtualHost`: the exact name, then the longest `*suffix`, then the longest
+//! `prefix*`, then `*`. Letter case never counts. Measured with Envoy 1.40.
 
 use std::sync::Arc;
 
-use super::config::{RouteConfiguration, VirtualHost};
+use smol_str::{SmolStr, StrExt as _};
 
-/// The virtual host for `host`, as sent.
-pub fn find<'r>(config: &'r RouteConfiguration, host: &str) -> Option<&'r Arc<VirtualHost>> {
-    let host = if config.ignore_port_in_host_matching { without_port(host) } else { host };
-    let host = host.to_ascii_lowercase();
-    let mut best: Option<(u32, &Arc<VirtualHost>)> = None;
-    for virtual_host in &config.virtual_hosts {
-        for domain in &virtual_host.domains {
-            if let Some(rank) = rank(domain, &host)
-                && best.is_none_or(|(b, _)| rank > b)
-            {
-                best = Some((rank, virtual_host));
-            }
-        }
+use super::config::VirtualHost;
+use super::recorder::{FailedCondition, NearMiss, NearMissKind};
+
+/// The host without its port.
+pub fn strip_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        // An IPv6 address in brackets has colons of its own.
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !is_open_bracket(name) => name,
+        _ => host,
     }
-    best.map(|(_, v)| v)
 }
 
-/// How well a domain covers a host in lower case; higher is better.
-pub fn rank(domain: &str, host: &str) -> Option<u32> {
-    const SUFFIX: u32 = 2 << 24;
-    const PREFIX: u32 = 1 << 24;
+fn is_open_bracket(name: &str) -> bool {
+    name.starts_with('[') && !name.ends_with(']')
+}
+
+/// How well a domain fits; a larger one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Any,
+    Prefix(usize),
+    Suffix(usize),
+    Exact,
+}
+
+fn fit(domain: &str, host: &str) -> Option<Fit> {
     if domain == "*" {
-        return Some(0);
+        return Some(Fit::Any);
     }
     if let Some(suffix) = domain.strip_prefix('*') {
-        return (host.len() > suffix.len() && ends_with(host, suffix))
-            .then_some(SUFFIX + suffix.len() as u32);
+        // A wildcard stands for at least one character.
+        return (host.len() > suffix.len() && ends_with(host, suffix)).then_some(Fit::Suffix(suffix.len()));
     }
     if let Some(prefix) = domain.strip_suffix('*') {
-        let starts = host.get(..prefix.len()).is_some_and(|h| h.eq_ignore_ascii_case(prefix));
-        return (host.len() > prefix.len() && starts).then_some(PREFIX + prefix.len() as u32);
+        let start = host.get(..prefix.len())?;
+        return (host.len() > prefix.len() && start.eq_ignore_ascii_case(prefix))
+            .then_some(Fit::Prefix(prefix.len()));
     }
-    domain.eq_ignore_ascii_case(host).then_some(u32::MAX)
+    domain.eq_ignore_ascii_case(host).then_some(Fit::Exact)
 }
 
 fn ends_with(host: &str, suffix: &str) -> bool {
-    host.get(host.len() - suffix.len()..).is_some_and(|h| h.eq_ignore_ascii_case(suffix))
+    host.len()
+        .checked_sub(suffix.len())
+        .and_then(|at| host.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
-/// A host without its port; IPv6 addresses keep their brackets.
-pub fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port))
-            if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
-        {
-            name
+/// The virtual host for `host`, as sent.
+pub fn find<'a>(
+    virtual_hosts: &'a [Arc<VirtualHost>],
+    host: &str,
+    ignore_port: bool,
+) -> Option<&'a Arc<VirtualHost>> {
+    if let [only] = virtual_hosts
+        && let [domain] = only.domains.as_slice()
+        && domain == "*"
+    {
+        return Some(only);
+    }
+    let host = if ignore_port { strip_port(host) } else { host };
+    let mut best: Option<(Fit, &Arc<VirtualHost>)> = None;
+    for virtual_host in virtual_hosts {
+        for domain in &virtual_host.domains {
+            match fit(domain, host) {
+                Some(Fit::Exact) => return Some(virtual_host),
+                Some(fit) if best.is_none_or(|(other, _)| fit > other) => best = Some((fit, virtual_host)),
+                _ => {}
+            }
         }
-        _ => host,
+    }
+    best.map(|(_, virtual_host)| virtual_host)
+}
+
+/// The virtual hosts whose domains are closest to a host that none of them takes, closest first.
+pub(crate) fn near_misses(virtual_hosts: &[Arc<VirtualHost>], host: &str) -> Vec<NearMiss> {
+    const SHOWN: usize = 3;
+    let sought = strip_port(host).to_lowercase_smolstr();
+    let mut close: Vec<(usize, usize, &SmolStr)> = Vec::new();
+    for (index, virtual_host) in virtual_hosts.iter().enumerate() {
+        let nearest = virtual_host
+            .domains
+            .iter()
+            .filter(|domain| *domain != "*")
+            .map(|domain| (distance(domain, &sought), domain))
+            .min_by_key(|(distance, _)| *distance);
+        if let Some((distance, domain)) = nearest
+            && distance <= sought.len() / 2
+        {
+            close.push((distance, index, domain));
+        }
+    }
+    close.sort_by_key(|(distance, index, _)| (*distance, *index));
+    close
+        .into_iter()
+        .take(SHOWN)
+        .filter_map(|(_, index, domain)| {
+            let virtual_host = virtual_hosts.get(index)?;
+            Some(NearMiss {
+                kind: NearMissKind::VirtualHost,
+                index,
+                name: virtual_host.name.clone(),
+                origin: virtual_host.origin.clone(),
+                failed: FailedCondition {
+                    condition: SmolStr::new_static("domain"),
+                    expected: domain.clone(),
+                    got: host.into(),
+                    origin: virtual_host.origin.clone(),
+                },
+            })
+        })
+        .collect()
+}
+
+/// How many letters have to be changed to make `b` of `a` (Levenshtein); long names are compared by their length only.
+fn distance(a: &str, b: &str) -> usize {
+    const LONGEST: usize = 256;
+    if a.len().max(b.len()) > LONGEST {
+        return a.len().max(b.len());
+    }
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (y, &above) in b.chars().zip(row.iter().skip(1)) {
+            let cost = diagonal + usize::from(x != y);
+            left = cost.min(left + 1).min(above + 1);
+            diagonal = above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envoy::config::{HeaderOperations, RequireTls};
+    use crate::origin::Origin;
+
+    fn host(domains: &[&str]) -> Arc<VirtualHost> {
+        Arc::new(VirtualHost {
+            name: domains.first().map(SmolStr::new).unwrap_or_default(),
+            domains: domains.iter().map(SmolStr::new).collect(),
+            routes: Vec::new(),
+            require_tls: RequireTls::None,
+            include_request_attempt_count: true,
+            headers: HeaderOperations::default(),
+            origin: Origin::default("test"),
+        })
+    }
+
+    #[test]
+    fn exact_then_longest_suffix_then_longest_prefix_then_any() {
+        let hosts: Vec<_> = ["*", "a.*", "*.example.com", "*-x.example.com", "a.b.example.com", "[::1]"]
+            .map(|d| host(&[d]))
+            .into();
+        for (sent, expected) in [
+            ("A.B.Example.COM", "a.b.example.com"),
+            ("a.b.example.com:8080", "a.b.example.com"),
+            ("[::1]:99", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("example.com", "*"),
+            (".example.com", "*"),
+            ("x.y.example.com", "*.example.com"),
+            ("q-x.example.com", "*-x.example.com"),
+            ("a.example.com", "*.example.com"),
+            ("a.test", "a.*"),
+            ("u@a.b.example.com", "*.example.com"),
+            ("a.b.example.com.", "a.*"),
+            ("", "*"),
+        ] {
+            assert_eq!(find(&hosts, sent, true).map(|h| h.name.as_str()), Some(expected), "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_port_counts_unless_it_is_ignored() {
+        let hosts = [host(&["a.test"])];
+        assert!(find(&hosts, "a.test:80", false).is_none());
+        assert!(find(&hosts, "a.test:80", true).is_some());
+    }
+
+    #[test]
+    fn close_names_come_first() {
+        let hosts = [host(&["other.example"]), host(&["httpbin.org"]), host(&["httbin.org"])];
+        let names: Vec<_> = near_misses(&hosts, "htpbin.org").into_iter().map(|m| m.name).collect();
+        assert_eq!(names, ["httpbin.org", "httbin.org"]);
+        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

@@ -1,126 +1,214 @@
 //! Which filter chain takes a connection?
 //!
-//! Each criterion narrows the candidates and there is no way back. Measured with Envoy 1.40 (envoy-semantics §9.1).
+//! Envoy: `filter_chain_manager_impl.cc`: each criterion narrows the choice, and there is no way back. Measured with
+//! Envoy 1.40 (`envoy-semantics`, filter chains).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
-use super::config::{ConnectionSourceType, FilterChain, Listener, TransportProtocol};
+use super::config::{
+    ConnectionSourceType, FilterChain, FilterChainMatch, Listener, ListenerFilters, TransportProtocol,
+};
+use super::recorder::{FailedCondition, NearMiss, NearMissKind};
 use super::request::{ApplicationProtocol, Connection, Transport};
 
-/// What the inspectors in front of the chains found out.
+/// What the listener filters tell of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inspected {
-    /// Transport protocol.
-    pub transport: TransportProtocol,
-    /// Server name in lower case; empty when there is none.
-    pub server_name: SmolStr,
-    /// Application protocols.
-    pub application_protocols: Vec<SmolStr>,
+struct Detected<'a> {
+    transport: TransportProtocol,
+    server_name: &'a str,
+    application_protocols: &'a [SmolStr],
 }
 
-/// What the listener's inspectors find out about a connection.
-pub fn inspect(listener: &Listener, connection: &Connection) -> Inspected {
-    let filters = listener.listener_filters;
-    if let Transport::Tls { sni, alpn, .. } = &connection.transport
-        && filters.tls_inspector
-    {
-        return Inspected {
-            transport: TransportProtocol::Tls,
-            server_name: sni.to_ascii_lowercase().into(),
-            application_protocols: alpn.clone(),
+impl<'a> Detected<'a> {
+    fn new(filters: ListenerFilters, connection: &'a Connection) -> Self {
+        const HTTP10: &[SmolStr] = &[SmolStr::new_static("http/1.0")];
+        const HTTP11: &[SmolStr] = &[SmolStr::new_static("http/1.1")];
+        const H2C: &[SmolStr] = &[SmolStr::new_static("h2c")];
+        let raw = |application_protocols| Self {
+            transport: TransportProtocol::RawBuffer,
+            server_name: "",
+            application_protocols,
         };
+        match &connection.transport {
+            Transport::Tls { sni, alpn, .. } if filters.tls_inspector => {
+                Self { transport: TransportProtocol::Tls, server_name: sni, application_protocols: alpn }
+            }
+            Transport::Tls { .. } => raw(&[]),
+            Transport::Plaintext if filters.http_inspector => raw(match connection.protocol {
+                ApplicationProtocol::Http10 => HTTP10,
+                ApplicationProtocol::Http11 => HTTP11,
+                ApplicationProtocol::Http2 => H2C,
+                ApplicationProtocol::Tcp => &[],
+            }),
+            Transport::Plaintext => raw(&[]),
+        }
     }
-    let plaintext = connection.transport == Transport::Plaintext;
-    let application_protocols = match connection.protocol {
-        _ if !plaintext || !filters.http_inspector => Vec::new(),
-        ApplicationProtocol::Http10 => vec![SmolStr::new_static("http/1.0")],
-        ApplicationProtocol::Http11 => vec![SmolStr::new_static("http/1.1")],
-        ApplicationProtocol::Http2 => vec![SmolStr::new_static("h2c")],
-        ApplicationProtocol::Tcp => Vec::new(),
+}
+
+/// The chain that takes the connection; `None` closes it.
+pub(crate) fn find<'a>(listener: &'a Listener, connection: &Connection) -> Option<&'a Arc<FilterChain>> {
+    let detected = Detected::new(listener.listener_filters, connection);
+    specific(&listener.filter_chains, connection, &detected).or(listener.default_filter_chain.as_ref())
+}
+
+fn specific<'a>(
+    chains: &'a [Arc<FilterChain>],
+    connection: &Connection,
+    detected: &Detected<'_>,
+) -> Option<&'a Arc<FilterChain>> {
+    let mut left: Vec<&Arc<FilterChain>> = chains.iter().collect();
+    // Keeps the chains that score best; `None` rules a chain out.
+    let mut narrow = |score: &dyn Fn(&FilterChainMatch) -> Option<usize>| {
+        let best = left.iter().filter_map(|chain| score(&chain.filter_chain_match)).max();
+        left.retain(|chain| best.is_some() && score(&chain.filter_chain_match) == best);
+        left.first().copied()
     };
-    Inspected {
-        transport: TransportProtocol::RawBuffer,
-        server_name: SmolStr::default(),
-        application_protocols,
-    }
-}
-
-/// The chain that takes the connection, or the listener's default chain.
-pub fn find<'l>(
-    listener: &'l Listener,
-    connection: &Connection,
-    inspected: &Inspected,
-) -> Option<&'l Arc<FilterChain>> {
-    narrow(listener, connection, inspected).or(listener.default_filter_chain.as_ref())
-}
-
-fn narrow<'l>(
-    listener: &'l Listener,
-    connection: &Connection,
-    inspected: &Inspected,
-) -> Option<&'l Arc<FilterChain>> {
-    let mut left: Vec<&Arc<FilterChain>> = listener.filter_chains.iter().collect();
-    // Destination port: an exact port before chains without one.
-    keep_best(&mut left, |c| match c.filter_chain_match.destination_port {
+    narrow(&|m| match m.destination_port {
+        None => Some(0),
         Some(port) => (port == connection.port).then_some(1),
+    })?;
+    narrow(&|m| longest(&m.prefix_ranges, connection.destination))?;
+    narrow(&|m| server_name(&m.server_names, detected.server_name))?;
+    narrow(&|m| match m.transport_protocol {
         None => Some(0),
-    });
-    keep_best(&mut left, |c| longest(&c.filter_chain_match.prefix_ranges, connection.destination));
-    keep_best(&mut left, |c| server_name(&c.filter_chain_match.server_names, &inspected.server_name));
-    keep_best(&mut left, |c| match c.filter_chain_match.transport_protocol {
-        Some(protocol) => (protocol == inspected.transport).then_some(1),
-        None => Some(0),
-    });
-    application_protocol(&mut left, &inspected.application_protocols);
-    let same = connection.source.is_loopback() || connection.source == connection.destination;
-    keep_best(&mut left, |c| match c.filter_chain_match.source_type {
+        Some(transport) => (transport == detected.transport).then_some(1),
+    })?;
+    // The client's first protocol that any chain knows decides.
+    narrow(&|m| {
+        if m.application_protocols.is_empty() {
+            return Some(0);
+        }
+        let offered = detected.application_protocols;
+        let place = offered.iter().position(|protocol| m.application_protocols.contains(protocol))?;
+        Some(offered.len() - place)
+    })?;
+    let local = connection.source == connection.destination || connection.source.is_loopback();
+    narrow(&|m| match m.source_type {
         ConnectionSourceType::Any => Some(0),
-        ConnectionSourceType::SameIpOrLoopback => same.then_some(1),
-        ConnectionSourceType::External => (!same).then_some(1),
-    });
-    keep_best(&mut left, |c| longest(&c.filter_chain_match.source_prefix_ranges, connection.source));
-    left.into_iter().next()
+        ConnectionSourceType::SameIpOrLoopback => local.then_some(1),
+        ConnectionSourceType::External => (!local).then_some(1),
+    })?;
+    narrow(&|m| longest(&m.source_prefix_ranges, connection.source))
 }
 
-/// Keeps the candidates of the highest rank; `None` drops a candidate.
-fn keep_best<'l>(left: &mut Vec<&'l Arc<FilterChain>>, rank: impl Fn(&'l FilterChain) -> Option<u32>) {
-    let best = left.iter().filter_map(|c| rank(c)).max();
-    left.retain(|c| best.is_some() && rank(c) == best);
-}
-
-fn longest(ranges: &[IpNet], ip: IpAddr) -> Option<u32> {
+/// The length of the longest range that holds the address, plus one; an empty list holds every address, last.
+fn longest(ranges: &[IpNet], address: IpAddr) -> Option<usize> {
     if ranges.is_empty() {
-        return Some(0);
+        return Some(1);
     }
-    ranges.iter().filter(|r| r.contains(&ip)).map(|r| u32::from(r.prefix_len()) + 1).max()
+    ranges
+        .iter()
+        .filter(|range| range.contains(&address))
+        .map(|range| usize::from(range.prefix_len()) + 1)
+        .max()
 }
 
-fn server_name(names: &[SmolStr], sni: &str) -> Option<u32> {
+/// How well a list of server names fits: the whole name best, then the longest wildcard.
+fn server_name(names: &[SmolStr], sent: &str) -> Option<usize> {
     if names.is_empty() {
         return Some(0);
+    }
+    if sent.is_empty() {
+        return None;
     }
     names
         .iter()
         .filter_map(|name| match name.strip_prefix('*') {
+            Some("") => Some(1),
             Some(suffix) => {
-                (sni.len() > suffix.len() && sni.ends_with(suffix)).then_some(suffix.len() as u32 + 1)
+                let at = sent.len().checked_sub(suffix.len()).filter(|at| *at > 0)?;
+                sent.get(at..)?.eq_ignore_ascii_case(suffix).then_some(1 + suffix.len())
             }
-            None => (name == sni && !sni.is_empty()).then_some(u32::MAX),
+            None => name.eq_ignore_ascii_case(sent).then_some(usize::MAX),
         })
         .max()
 }
 
-/// The first offered protocol that some chain names decides; else chains that name none.
-fn application_protocol(left: &mut Vec<&Arc<FilterChain>>, offered: &[SmolStr]) {
-    for protocol in offered {
-        if left.iter().any(|c| c.filter_chain_match.application_protocols.contains(protocol)) {
-            left.retain(|c| c.filter_chain_match.application_protocols.contains(protocol));
-            return;
-        }
+/// Each chain with its first criterion that does not hold by itself.
+pub(crate) fn near_misses(listener: &Listener, connection: &Connection) -> Vec<NearMiss> {
+    let detected = Detected::new(listener.listener_filters, connection);
+    let mut out = Vec::new();
+    for (index, chain) in listener.filter_chains.iter().enumerate() {
+        let m = &chain.filter_chain_match;
+        let (condition, expected, got) = if m.destination_port.is_some_and(|port| port != connection.port) {
+            ("destination port", show(m.destination_port.as_slice()), format_smolstr!("{}", connection.port))
+        } else if longest(&m.prefix_ranges, connection.destination).is_none() {
+            ("destination address", show(&m.prefix_ranges), format_smolstr!("{}", connection.destination))
+        } else if server_name(&m.server_names, detected.server_name).is_none() {
+            ("server name", show(&m.server_names), detected.server_name.into())
+        } else if m.transport_protocol.is_some_and(|transport| transport != detected.transport) {
+            let expected = m.transport_protocol.map(transport_name).unwrap_or_default();
+            ("transport protocol", expected.into(), transport_name(detected.transport).into())
+        } else if !m.application_protocols.is_empty()
+            && !detected.application_protocols.iter().any(|p| m.application_protocols.contains(p))
+        {
+            ("application protocol", show(&m.application_protocols), show(detected.application_protocols))
+        } else if longest(&m.source_prefix_ranges, connection.source).is_none() {
+            ("source address", show(&m.source_prefix_ranges), format_smolstr!("{}", connection.source))
+        } else {
+            // It fits by itself: an earlier criterion preferred a chain that did not fit later.
+            ("more specific filter chain", SmolStr::default(), SmolStr::default())
+        };
+        out.push(NearMiss {
+            kind: NearMissKind::FilterChain,
+            index,
+            name: chain.name.clone(),
+            origin: chain.origin.clone(),
+            failed: FailedCondition {
+                condition: SmolStr::new_static(condition),
+                expected,
+                got,
+                origin: chain.origin.clone(),
+            },
+        });
     }
-    left.retain(|c| c.filter_chain_match.application_protocols.is_empty());
+    out
+}
+
+fn transport_name(transport: TransportProtocol) -> &'static str {
+    match transport {
+        TransportProtocol::RawBuffer => "raw_buffer",
+        TransportProtocol::Tls => "tls",
+        TransportProtocol::Quic => "quic",
+    }
+}
+
+fn show<T: std::fmt::Display>(list: &[T]) -> SmolStr {
+    let mut out = String::new();
+    for item in list {
+        if !out.is_empty() {
+            out.push_str(", ");
+        }
+        out.push_str(&item.to_string());
+    }
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_names_prefer_the_longest() {
+        let name = |names: &[&str], sent: &str| {
+            server_name(&names.iter().map(SmolStr::new).collect::<Vec<_>>(), sent)
+        };
+        assert!(name(&["a.example.com"], "A.Example.com") > name(&["*.example.com"], "a.example.com"));
+        assert!(name(&["*.b.example.com"], "a.b.example.com") > name(&["*.example.com"], "a.b.example.com"));
+        assert_eq!(name(&["*.example.com"], "example.com"), None);
+        assert_eq!(name(&["a.example.com"], ""), None);
+        assert_eq!(name(&[], "x"), Some(0));
+    }
+
+    #[test]
+    fn ranges_prefer_the_longest() {
+        let ranges: Vec<IpNet> = vec!["127.0.0.0/8".parse().unwrap(), "127.0.0.1/32".parse().unwrap()];
+        assert_eq!(longest(&ranges, "127.0.0.1".parse().unwrap()), Some(33));
+        assert_eq!(longest(&ranges, "127.0.0.2".parse().unwrap()), Some(9));
+        assert_eq!(longest(&ranges, "10.0.0.1".parse().unwrap()), None);
+    }
 }

@@ -103,3 +103,31 @@ pub struct HeaderChange {
     /// Where that is written, or which default it is.
     pub origin: Origin,
 }
+
+/// Keeps the ledger, or does not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger {
+    /// Whether changes are kept.
+    on: bool,
+    /// The changes.
+    pub(crate) changes: Vec<HeaderChange>,
+}
+
+impl Ledger {
+    /// A ledger that is kept if `on`.
+    pub(crate) fn new(on: bool) -> Self {
+        Self { on, changes: Vec::new() }
+    }
+
+    /// Whether changes are kept.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Notes a change; `make` runs only when the ledger is kept.
+    pub(crate) fn note(&mut self, make: impl FnOnce() -> HeaderChange) {
+        if self.on {
+            self.changes.push(make());
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Does a request meet a route's conditions?
+//!
+//! Envoy: `config_impl.cc: RouteEntryImplBase::matchRoute`, `header_utility.cc`. Measured with Envoy 1.40: each line of a
+//! header is tested alone, any hit counts; query parameters are not decoded and the first value counts.
+
+use smol_str::{SmolStr, format_smolstr};
+
+use super::config::{
+    HeaderMatcher, MetadataMatcher, PathSpecifier, QueryParameterMatcher, Route, RouteMatch, StringMatcher,
+};
+use super::path;
+use super::recorder::{FailedCondition, NearMiss, NearMissKind};
+use super::request::HttpRequest;
+
+/// Values that filters leave for each other: filter name, then a JSON object.
+pub type Metadata = serde_json::Map<String, serde_json::Value>;
+
+/// What conditions are compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The request, with `:scheme` set.
+    pub request: &'a HttpRequest,
+    /// Dynamic metadata.
+    pub metadata: &'a Metadata,
+}
+
+/// The first condition of a route that does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmet {
+    /// The path.
+    Path,
+    /// A header, by its place.
+    Header(usize),
+    /// A query parameter, by its place.
+    Query(usize),
+    /// Metadata, by its place.
+    Metadata(usize),
+}
+
+/// Whether a text meets a condition.
+pub fn string(matcher: &StringMatcher, text: &str) -> bool {
+    match matcher {
+        StringMatcher::Exact(value) => text == value,
+        StringMatcher::Prefix(value) => text.starts_with(value.as_str()),
+        StringMatcher::Suffix(value) => text.ends_with(value.as_str()),
+        StringMatcher::Contains(value) => text.contains(value.as_str()),
+        StringMatcher::SafeRegex(regex) => regex.is_match(text),
+    }
+}
+
+/// Whether the request meets all conditions of a route.
+///
+/// # Errors
+///
+/// The first condition that it does not meet.
+pub(crate) fn route(conditions: &RouteMatch, subject: Subject<'_>) -> Result<(), Unmet> {
+    // Envoy looks at the path last; the order cannot be seen, and the path rules out most routes.
+    if !path_matches(conditions, path::without_query(&subject.request.path)) {
+        return Err(Unmet::Path);
+    }
+    if let Some(i) = conditions.headers.iter().position(|matcher| !header(matcher, subject.request)) {
+        return Err(Unmet::Header(i));
+    }
+    if let Some(i) =
+        conditions.query_parameters.iter().position(|matcher| !query(matcher, &subject.request.path))
+    {
+        return Err(Unmet::Query(i));
+    }
+    if let Some(i) =
+        conditions.dynamic_metadata.iter().position(|matcher| !metadata(matcher, subject.metadata))
+    {
+        return Err(Unmet::Metadata(i));
+    }
+    Ok(())
+}
+
+fn path_matches(conditions: &RouteMatch, path: &str) -> bool {
+    let prefix = |text: &str| {
+        if conditions.case_sensitive {
+            path.starts_with(text)
+        } else {
+            path.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text))
+        }
+    };
+    match &conditions.path {
+        PathSpecifier::Prefix(text) => prefix(text),
+        PathSpecifier::Path(text) if conditions.case_sensitive => path == text,
+        PathSpecifier::Path(text) => path.eq_ignore_ascii_case(text),
+        PathSpecifier::SafeRegex(regex) => regex.is_match(path),
+        PathSpecifier::PathSeparatedPrefix(text) => {
+            prefix(text) && matches!(path.as_bytes().get(text.len()), None | Some(b'/'))
+        }
+    }
+}
+
+/// Whether the request meets a condition on a header.
+pub fn header(matcher: &HeaderMatcher, request: &HttpRequest) -> bool {
+    let pseudo = match matcher.name.as_str() {
+        ":method" => Some(Some(request.method.as_str())),
+        ":authority" | "host" => Some(Some(request.authority.as_str())),
+        ":path" => Some(Some(request.path.as_str())),
+        ":scheme" => Some(request.scheme.as_deref()),
+        _ => None,
+    };
+    match pseudo {
+        Some(value) => lines(matcher, value.into_iter()),
+        None => lines(
+            matcher,
+            request.headers.iter().filter(|(name, _)| *name == matcher.name).map(|(_, value)| value.as_str()),
+        ),
+    }
+}
+
+fn lines<'a>(matcher: &HeaderMatcher, values: impl Iterator<Item = &'a str>) -> bool {
+    let mut values = values.peekable();
+    let present = values.peek().is_some();
+    let Some(condition) = &matcher.matcher else { return present != matcher.invert_match };
+    let hit = if present {
+        values.any(|value| string(condition, value))
+    } else if matcher.treat_missing_header_as_empty {
+        string(condition, "")
+    } else {
+        // A missing header meets no condition, not even an inverted one.
+        return false;
+    };
+    hit != matcher.invert_match
+}
+
+/// The first value of a query parameter; not decoded.
+pub(crate) fn query_parameter<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    let (_, query) = path.split_once('?')?;
+    let query = query.split_once('#').map_or(query, |(before, _)| before);
+    query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .find(|(key, _)| *key == name)
+        .map(|(_, v)| v)
+}
+
+fn query(matcher: &QueryParameterMatcher, path: &str) -> bool {
+    let value = query_parameter(path, &matcher.name);
+    match (&matcher.matcher, value) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(condition), Some(value)) => string(condition, value),
+    }
+}
+
+/// Whether metadata meets a condition.
+pub fn metadata(matcher: &MetadataMatcher, metadata: &Metadata) -> bool {
+    use serde_json::Value;
+    let value = metadata.get(matcher.filter.as_str()).and_then(|start| {
+        matcher.path.iter().try_fold(start, |value, key| value.as_object()?.get(key.as_str()))
+    });
+    let text = |value: &Value, condition: &StringMatcher| match value {
+        Value::String(text) => string(condition, text),
+        _ => false,
+    };
+    let hit = match (value, &matcher.matcher) {
+        (None | Some(Value::Null), _) => false,
+        (Some(_), None) => true,
+        (Some(Value::Array(list)), Some(condition)) => {
+            matcher.or_list && list.iter().any(|item| text(item, condition))
+        }
+        (Some(value), Some(condition)) => text(value, condition),
+    };
+    hit != matcher.invert
+}
+
+/// A route that did not match, with the condition that failed, for display.
+pub(crate) fn near_miss(index: usize, route: &Route, unmet: Unmet, subject: Subject<'_>) -> NearMiss {
+    let conditions = &route.route_match;
+    let (h, q) = (conditions.headers.len(), conditions.query_parameters.len());
+    let (place, condition, expected, got) = match unmet {
+        Unmet::Path => (
+            0,
+            SmolStr::new_static("path"),
+            show_path(conditions),
+            path::without_query(&subject.request.path).into(),
+        ),
+        Unmet::Header(i) => {
+            let matcher = conditions.headers.get(i);
+            let name = matcher.map(|m| m.name.clone()).unwrap_or_default();
+            let got = match name.as_str() {
+                ":method" => subject.request.method.clone(),
+                ":authority" | "host" => subject.request.authority.clone(),
+                ":scheme" => subject.request.scheme.clone().unwrap_or_default(),
+                name => super::headers::joined(&subject.request.headers, name).unwrap_or_default(),
+            };
+            let shown = match name.strip_prefix(':') {
+                Some(pseudo) => pseudo.into(),
+                None => format_smolstr!("header {name}"),
+            };
+            let expected = matcher.map(|m| show(m.matcher.as_ref(), m.invert_match)).unwrap_or_default();
+            (1 + i, shown, expected, got)
+        }
+        Unmet::Query(i) => {
+            let matcher = conditions.query_parameters.get(i);
+            let name = matcher.map(|m| m.name.clone()).unwrap_or_default();
+            let got = query_parameter(&subject.request.path, &name).unwrap_or_default().into();
+            let expected = matcher.map(|m| show(m.matcher.as_ref(), false)).unwrap_or_default();
+            (1 + h + i, format_smolstr!("query parameter {name}"), expected, got)
+        }
+        Unmet::Metadata(i) => {
+            let matcher = conditions.dynamic_metadata.get(i);
+            let path = matcher.map(|m| m.path.join(".")).unwrap_or_default();
+            let expected = matcher.map(|m| show(m.matcher.as_ref(), m.invert)).unwrap_or_default();
+            (1 + h + q + i, format_smolstr!("metadata {path}"), expected, SmolStr::default())
+        }
+    };
+    NearMiss {
+        kind: NearMissKind::Route,
+        index,
+        name: route.name.clone(),
+        origin: route.origin.clone(),
+        failed: FailedCondition {
+            condition,
+            expected,
+            got,
+            origin: conditions.origins.get(place).unwrap_or(&route.origin).clone(),
+        },
+    }
+}
+
+fn show_path(conditions: &RouteMatch) -> SmolStr {
+    let case = if conditions.case_sensitive { "" } else { " (any case)" };
+    match &conditions.path {
+        PathSpecifier::Prefix(text) => format_smolstr!("{text}*{case}"),
+        PathSpecifier::Path(text) => format_smolstr!("{text}{case}"),
+        PathSpecifier::SafeRegex(regex) => format_smolstr!("regex {}", regex.pattern()),
+        PathSpecifier::PathSeparatedPrefix(text) => format_smolstr!("{text}[/*]{case}"),
+    }
+}
+
+fn show(matcher: Option<&StringMatcher>, invert: bool) -> SmolStr {
+    let not = if invert { "not " } else { "" };
+    match matcher {
+        None if invert => SmolStr::new_static("absent"),
+        None => SmolStr::new_static("present"),
+        Some(StringMatcher::Exact(text)) => format_smolstr!("{not}{text}"),
+        Some(StringMatcher::Prefix(text)) => format_smolstr!("{not}{text}*"),
+        Some(StringMatcher::Suffix(text)) => format_smolstr!("{not}*{text}"),
+        Some(StringMatcher::Contains(text)) => format_smolstr!("{not}*{text}*"),
+        Some(StringMatcher::SafeRegex(regex)) => format_smolstr!("{not}regex {}", regex.pattern()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envoy::config::SafeRegex;
+
+    fn request(path: &str, headers: &[(&str, &str)]) -> HttpRequest {
+        HttpRequest {
+            method: "GET".into(),
+            path: path.into(),
+            authority: "a.test:80".into(),
+            scheme: Some("http".into()),
+            headers: headers.iter().map(|(k, v)| (SmolStr::new(k), SmolStr::new(v))).collect(),
+        }
+    }
+
+    fn matcher(name: &str, matcher: Option<StringMatcher>, invert: bool, empty: bool) -> HeaderMatcher {
+        HeaderMatcher {
+            name: name.into(),
+            matcher,
+            invert_match: invert,
+            treat_missing_header_as_empty: empty,
+        }
+    }
+
+    #[test]
+    fn headers_are_tested_line_by_line() {
+        let two = request("/", &[("x-a", "a"), ("x-a", "b"), ("x-e", "")]);
+        let exact = |text: &str| Some(StringMatcher::Exact(text.into()));
+        for (expected, condition) in [
+            (true, matcher("x-a", exact("b"), false, false)),
+            (false, matcher("x-a", exact("a,b"), false, false)),
+            (false, matcher("x-a", exact("b"), true, true)),
+            (true, matcher("x-a", exact("c"), true, true)),
+            (true, matcher("x-none", exact("c"), true, true)),
+            (false, matcher("x-none", exact("c"), true, false)),
+            (false, matcher("x-none", exact(""), false, false)),
+            (true, matcher("x-e", exact(""), false, false)),
+            (true, matcher("x-e", None, false, false)),
+            (true, matcher("x-none", None, true, false)),
+            (false, matcher("x-e", None, true, false)),
+            (true, matcher(":authority", exact("a.test:80"), false, false)),
+            (true, matcher("host", exact("a.test:80"), false, false)),
+        ] {
+            assert_eq!(header(&condition, &two), expected, "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn paths() {
+        let check = |path: PathSpecifier, case: bool, sent: &str| {
+            let conditions = RouteMatch {
+                path,
+                case_sensitive: case,
+                headers: Vec::new(),
+                query_parameters: Vec::new(),
+                dynamic_metadata: Vec::new(),
+                origins: Vec::new(),
+            };
+            let request = request(sent, &[]);
+            route(&conditions, Subject { request: &request, metadata: &Metadata::new() }).is_ok()
+        };
+        assert!(check(PathSpecifier::Prefix("/pre".into()), true, "/prefixed"));
+        assert!(!check(PathSpecifier::Prefix("/dir/".into()), true, "/dir"));
+        assert!(check(PathSpecifier::Path("/Exact".into()), false, "/exact?q"));
+        assert!(!check(PathSpecifier::Path("/exact".into()), true, "/exact/"));
+        for (sent, expected) in [("/psp", true), ("/psp/", true), ("/psp?x", true), ("/pspx", false)] {
+            assert_eq!(check(PathSpecifier::PathSeparatedPrefix("/psp".into()), true, sent), expected);
+        }
+        assert!(!check(PathSpecifier::SafeRegex(SafeRegex::new("/v[0-9]").unwrap()), true, "/v10"));
+    }
+
+    #[test]
+    fn query_parameters_are_not_decoded_and_the_first_counts() {
+        assert_eq!(query_parameter("/?a=1&a=2&e&f=#x", "a"), Some("1"));
+        assert_eq!(query_parameter("/?a=%31", "a"), Some("%31"));
+        assert_eq!(query_parameter("/?e", "e"), Some(""));
+        assert_eq!(query_parameter("/?A=1", "a"), None);
+    }
+}
