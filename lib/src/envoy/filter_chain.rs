@@ -24,7 +24,7 @@ struct Detected<'a> {
 }
 
 impl<'a> Detected<'a> {
-    fn new(filters: ListenerFilters, connection: &'a Connection) -> Self {
+    fn new(filters: &ListenerFilters, connection: &'a Connection) -> Self {
         const HTTP10: &[SmolStr] = &[SmolStr::new_static("http/1.0")];
         const HTTP11: &[SmolStr] = &[SmolStr::new_static("http/1.1")];
         const H2C: &[SmolStr] = &[SmolStr::new_static("h2c")];
@@ -34,16 +34,18 @@ impl<'a> Detected<'a> {
             application_protocols,
         };
         match &connection.transport {
-            Transport::Tls { sni, alpn, .. } if filters.tls_inspector => {
+            Transport::Tls { sni, alpn, .. } if filters.inspects_tls(connection.port) => {
                 Self { transport: TransportProtocol::Tls, server_name: sni, application_protocols: alpn }
             }
             Transport::Tls { .. } => raw(&[]),
-            Transport::Plaintext if filters.http_inspector => raw(match connection.protocol {
-                ApplicationProtocol::Http10 => HTTP10,
-                ApplicationProtocol::Http11 => HTTP11,
-                ApplicationProtocol::Http2 => H2C,
-                ApplicationProtocol::Tcp => &[],
-            }),
+            Transport::Plaintext if filters.inspects_http(connection.port) => {
+                raw(match connection.protocol {
+                    ApplicationProtocol::Http10 => HTTP10,
+                    ApplicationProtocol::Http11 => HTTP11,
+                    ApplicationProtocol::Http2 => H2C,
+                    ApplicationProtocol::Tcp => &[],
+                })
+            }
             Transport::Plaintext => raw(&[]),
         }
     }
@@ -51,7 +53,7 @@ impl<'a> Detected<'a> {
 
 /// The chain that takes the connection; `None` closes it.
 pub(crate) fn find<'a>(listener: &'a Listener, connection: &Connection) -> Option<&'a Arc<FilterChain>> {
-    let detected = Detected::new(listener.listener_filters, connection);
+    let detected = Detected::new(&listener.listener_filters, connection);
     specific(&listener.filter_chains, connection, &detected).or(listener.default_filter_chain.as_ref())
 }
 
@@ -130,7 +132,7 @@ fn server_name(names: &[SmolStr], sent: &str) -> Option<usize> {
 
 /// Each chain with its first criterion that does not hold by itself.
 pub(crate) fn near_misses(listener: &Listener, connection: &Connection) -> Vec<NearMiss> {
-    let detected = Detected::new(listener.listener_filters, connection);
+    let detected = Detected::new(&listener.listener_filters, connection);
     let mut out = Vec::new();
     for (index, chain) in listener.filter_chains.iter().enumerate() {
         let m = &chain.filter_chain_match;

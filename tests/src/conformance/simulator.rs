@@ -116,11 +116,11 @@ pub fn run(proxy: &Proxy, call: &Call) -> Answer {
 fn decide(proxy: &Proxy, call: &mut Call, answer: &mut Answer) -> Result<(), &'static str> {
     let listener = find_listener(proxy, call).ok_or("no listener matched")?;
     answer.listener = listener.name.to_string();
-    let has_tls_inspector = listener.listener_filters.tls_inspector;
+    let has_tls_inspector = listener.listener_filters.inspects_tls(call.port);
     if !has_tls_inspector {
         call.alpn.clear();
     }
-    if listener.listener_filters.http_inspector && call.is_plaintext() {
+    if listener.listener_filters.inspects_http(call.port) && call.is_plaintext() {
         match call.protocol.as_str() {
             "http" => call.alpn = "http/1.1".into(),
             "http2" => call.alpn = "h2c".into(),

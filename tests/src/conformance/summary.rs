@@ -136,7 +136,7 @@ fn listener(listener: &Listener) -> Value {
         short.insert(key.into(), value);
         out.insert("default_filter_chain".into(), Value::Object(short));
     }
-    out.insert("listener_filters".into(), json!(listener_filters(listener.listener_filters)));
+    out.insert("listener_filters".into(), json!(listener_filters(&listener.listener_filters)));
     Value::Object(out)
 }
 
@@ -147,9 +147,10 @@ fn address(address: &ListenerAddress) -> String {
     }
 }
 
-fn listener_filters(filters: ListenerFilters) -> Vec<&'static str> {
+fn listener_filters(filters: &ListenerFilters) -> Vec<&'static str> {
     [
         (filters.original_dst, "envoy.filters.listener.original_dst"),
+        (filters.original_src, "envoy.filters.listener.original_src"),
         (filters.proxy_protocol, "envoy.filters.listener.proxy_protocol"),
         (filters.tls_inspector, "envoy.filters.listener.tls_inspector"),
         (filters.http_inspector, "envoy.filters.listener.http_inspector"),

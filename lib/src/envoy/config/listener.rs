@@ -27,17 +27,58 @@ pub enum ListenerAddress {
     Pipe(SmolStr),
 }
 
-/// The inspectors in front of the filter chains.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// On which destination ports a listener filter does not run (`filter_disabled`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FilterDisabled {
+    /// On none.
+    #[default]
+    Never,
+    /// On these.
+    On(Arc<[u16]>),
+    /// On all but these.
+    Except(Arc<[u16]>),
+}
+
+impl FilterDisabled {
+    /// Whether the filter does not run on a destination port.
+    pub fn is_disabled(&self, port: u16) -> bool {
+        match self {
+            Self::Never => false,
+            Self::On(ports) => ports.contains(&port),
+            Self::Except(ports) => !ports.contains(&port),
+        }
+    }
+}
+
+/// The filters in front of the filter chains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenerFilters {
     /// Restores the destination that iptables replaced.
     pub original_dst: bool,
+    /// Connects to the workload from the client's address (`TPROXY`).
+    pub original_src: bool,
     /// Reads SNI and ALPN; without it every connection counts as plaintext.
     pub tls_inspector: bool,
     /// Ports on which the TLS inspector does not run.
+    pub tls_inspector_disabled: FilterDisabled,
+    /// Finds out whether plaintext is HTTP.
     pub http_inspector: bool,
+    /// Ports on which the HTTP inspector does not run.
+    pub http_inspector_disabled: FilterDisabled,
     /// Expects the PROXY protocol.
     pub proxy_protocol: bool,
+}
+
+impl ListenerFilters {
+    /// Whether SNI and ALPN of connections to a port are read.
+    pub fn inspects_tls(&self, port: u16) -> bool {
+        self.tls_inspector && !self.tls_inspector_disabled.is_disabled(port)
+    }
+
+    /// Whether the first bytes of plaintext connections to a port are read.
+    pub fn inspects_http(&self, port: u16) -> bool {
+        self.http_inspector && !self.http_inspector_disabled.is_disabled(port)
+    }
 }
 
 /// A listener (`config.listener.v3.Listener`).
@@ -120,12 +161,26 @@ pub struct FilterChain {
     pub filter_chain_match: FilterChainMatch,
     /// TLS termination, if any.
     pub transport_socket: Option<DownstreamTlsContext>,
-    /// RBAC network filters (authorization of TCP traffic), in order.
-    pub rbac: Vec<Arc<NetworkRbac>>,
+    /// Network filters in front of the last one that may close the connection, in order.
+    pub access_filters: Vec<AccessFilter>,
     /// Who handles the bytes.
     pub terminal: NetworkFilter,
     /// Who made it.
     pub origin: Origin,
+}
+
+/// A network filter that may close a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessFilter {
+    /// Role-based access control, by Istio's policies.
+    Rbac(Arc<NetworkRbac>),
+    /// A filter whose effect is not modelled (external authorization, Wasm): what lies behind it is unknown.
+    Opaque {
+        /// The filter's name.
+        name: SmolStr,
+        /// Who made it.
+        origin: Origin,
+    },
 }
 
 /// The last network filter of a chain.

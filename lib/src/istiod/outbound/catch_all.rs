@@ -51,7 +51,7 @@ pub fn tcp_chain(name: SmolStr, cluster: SmolStr, origin: Origin) -> FilterChain
         name,
         filter_chain_match: FilterChainMatch::default(),
         transport_socket: None,
-        rbac: Vec::new(),
+        access_filters: Vec::new(),
         terminal: NetworkFilter::TcpProxy(Arc::new(proxy)),
         origin,
     }
@@ -136,7 +136,7 @@ fn dynamic_dns_chain(proxy: &Proxy) -> FilterChain {
             ..FilterChainMatch::default()
         },
         transport_socket: None,
-        rbac: Vec::new(),
+        access_filters: Vec::new(),
         terminal: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
         origin: proxy.scope().outbound_traffic_policy.origin.clone(),
     }
@@ -209,7 +209,7 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
         name: SmolStr::default(),
         filter_chain_match: FilterChainMatch::default(),
         transport_socket: None,
-        rbac: Vec::new(),
+        access_filters: Vec::new(),
         terminal: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
         origin: origin.clone(),
     };

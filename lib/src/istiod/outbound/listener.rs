@@ -439,7 +439,7 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
             name: SmolStr::default(),
             filter_chain_match: chain_match(options),
             transport_socket: None,
-            rbac: Vec::new(),
+            access_filters: Vec::new(),
             terminal: terminal(proxy, options, &stat_prefix),
             origin: options.origin.clone(),
         });
