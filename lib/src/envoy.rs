@@ -15,7 +15,6 @@ pub mod ledger;
 pub mod matching;
 mod path;
 mod rbac;
-mod re2;
 pub mod recorder;
 pub mod reply;
 pub mod request;

@@ -3,15 +3,21 @@
 //! Five rooms, one direction: [`manifest`] (what is written) → [`mesh`] (what exists) → [`istiod`] (what a
 //! proxy is told) → [`envoy`] (what a proxy that was told this does) → [`trace`] (where the request ends up).
 //!
+//! Words that several rooms share ([`diagnostic`], [`origin`], [`host`], [`protocol`], regular expressions) stand beside them and
+//! know none of them.
+//!
 //! Invariant: an import points from right to left only, and [`envoy`] knows none of the other rooms. Nothing here
 //! reads a clock, a random source, the network or the environment: the same input gives the same bytes out.
 
 pub mod diagnostic;
 pub mod envoy;
+pub mod host;
 pub mod istiod;
 pub mod manifest;
 pub mod mesh;
 pub mod origin;
+pub mod protocol;
+mod re2;
 pub mod scenario;
 pub mod trace;
 

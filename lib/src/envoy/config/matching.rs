@@ -22,7 +22,7 @@ impl SafeRegex {
     ///
     /// The pattern is not one that RE2 accepts; the text says why.
     pub fn new(pattern: &str) -> Result<Self, String> {
-        let compiled = crate::envoy::re2::compile_full(pattern)?;
+        let compiled = crate::re2::compile_full(pattern)?;
         Ok(Self { pattern: pattern.into(), compiled: Some(Arc::new(compiled)) })
     }
 
