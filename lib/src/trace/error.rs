@@ -1,0 +1,79 @@
+//! Why can a question not be asked?
+
+use smol_str::SmolStr;
+
+use super::query::QueryError;
+
+/// A question that has no answer, not even `unknown`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TraceError {
+    /// The query cannot be read.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// No workload has that name.
+    #[error("no workload is called `{name}`")]
+    UnknownSource {
+        /// What was asked for.
+        name: SmolStr,
+        /// Workloads that could have been meant, `namespace/name`.
+        candidates: Vec<SmolStr>,
+    },
+    /// More than one workload has that name.
+    #[error("`{name}` is the name of more than one workload")]
+    AmbiguousSource {
+        /// What was asked for.
+        name: SmolStr,
+        /// The workloads, `namespace/name`.
+        candidates: Vec<SmolStr>,
+    },
+    /// The workload has no such container.
+    #[error("`{workload}` has no container `{container}`")]
+    UnknownContainer {
+        /// The workload.
+        workload: SmolStr,
+        /// What was asked for.
+        container: SmolStr,
+        /// The containers it has.
+        candidates: Vec<SmolStr>,
+    },
+    /// No gateway has that name.
+    #[error("no gateway is called `{name}`")]
+    UnknownGateway {
+        /// What was asked for.
+        name: SmolStr,
+        /// Gateways that could have been meant, as Services `namespace/name`.
+        candidates: Vec<SmolStr>,
+    },
+    /// More than one gateway could be meant.
+    #[error("more than one gateway could take the request")]
+    AmbiguousGateway {
+        /// The gateways, as Services `namespace/name`.
+        candidates: Vec<SmolStr>,
+    },
+    /// The gateway's Service has no such port.
+    #[error("the Service `{gateway}` has no port {port}")]
+    NoGatewayPort {
+        /// The Service.
+        gateway: SmolStr,
+        /// What was asked for.
+        port: u16,
+        /// The ports it has.
+        candidates: Vec<SmolStr>,
+    },
+}
+
+impl TraceError {
+    /// What could have been meant.
+    pub fn candidates(&self) -> &[SmolStr] {
+        match self {
+            Self::Query(_) => &[],
+            Self::UnknownSource { candidates, .. }
+            | Self::AmbiguousSource { candidates, .. }
+            | Self::UnknownContainer { candidates, .. }
+            | Self::UnknownGateway { candidates, .. }
+            | Self::AmbiguousGateway { candidates }
+            | Self::NoGatewayPort { candidates, .. } => candidates,
+        }
+    }
+}
