@@ -3,6 +3,7 @@
 //! Plays istiod for one proxy: listeners, routes, clusters and their endpoints, each built when it is asked for.
 //! Invariant: the full enumeration of a proxy's configuration goes through the same builders as a single question.
 
+mod bootstrap;
 pub mod cluster;
 pub mod connection_manager;
 pub mod hosts;

@@ -4,11 +4,13 @@
 //! istiod: `pilot/pkg/model/context.go: Proxy, NodeMetadata`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use super::route::ProxyIdentity;
+use crate::manifest::schema::mesh_config::ProxyConfig;
 
 /// What kind of proxy it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,7 +37,7 @@ pub enum InterceptionMode {
 }
 
 /// What a proxy's bootstrap says besides its identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NodeMetadata {
     /// The cluster it runs in; empty when its bootstrap names none, and then no cluster-specific address is known.
     pub cluster_id: SmolStr,
@@ -63,6 +65,8 @@ pub struct NodeMetadata {
     pub locality: SmolStr,
     /// The node that the workload runs on; may be empty.
     pub node_name: SmolStr,
+    /// The proxy configuration it starts with; `None` means MeshConfig's `defaultConfig`.
+    pub proxy_config: Option<Arc<ProxyConfig>>,
 }
 
 impl Default for NodeMetadata {
@@ -81,12 +85,13 @@ impl Default for NodeMetadata {
             envoy_prometheus_port: 15090,
             locality: SmolStr::default(),
             node_name: SmolStr::default(),
+            proxy_config: None,
         }
     }
 }
 
 /// A proxy, as istiod knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// What kind it is.
     pub node_type: NodeType,

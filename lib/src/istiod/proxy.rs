@@ -21,7 +21,7 @@ use crate::envoy::config::{
 };
 use crate::envoy::xds::{Capture, VirtualHostChoice, Xds};
 use crate::manifest::schema::istio::{CaptureMode, HttpRetry, OutboundTrafficPolicyMode};
-use crate::manifest::schema::mesh_config::NormalizationType;
+use crate::manifest::schema::mesh_config::{NormalizationType, ProxyConfig};
 use crate::mesh::{Mesh, ServicePort};
 use crate::origin::Origin;
 
@@ -113,9 +113,14 @@ impl Proxy {
         self.scope.get_or_init(|| SidecarScope::new(&self.mesh, &self.node))
     }
 
+    /// The proxy configuration it starts with. istiod: `context.go: NodeMetadata.ProxyConfigOrDefault`.
+    pub fn proxy_config(&self) -> &ProxyConfig {
+        self.node.metadata.proxy_config.as_deref().unwrap_or(&self.mesh.config().default_config)
+    }
+
     /// The headers that it sets on listeners of a class.
     pub fn headers(&self, class: ListenerClass) -> ProxyHeaders {
-        ProxyHeaders::new(Some(&self.mesh.config().default_config), class)
+        ProxyHeaders::new(Some(self.proxy_config()), class)
     }
 
     /// Path normalization.
