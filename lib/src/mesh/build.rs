@@ -9,7 +9,8 @@ use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, ToSmolStr};
 
-use super::service::{AutoAddress, ServiceDefaults};
+use super::auto_address::{AutoAddresses, hash_addresses};
+use super::service::ServiceDefaults;
 use super::virtual_service::{Naming, merge_delegates};
 use super::workload::{Surroundings, from_pod, from_template};
 use super::{
@@ -247,7 +248,11 @@ fn services(
     let entries: Vec<_> = policies.workload_entries.iter().cloned().collect();
     let mut services = Vec::new();
     let mut endpoints: FxHashMap<EndpointKey, Vec<Endpoint>> = FxHashMap::default();
-    let mut automatic = 0u32;
+    let automatic = if options.features.ip_autoallocate {
+        AutoAddresses::new(manifests.resources(), options.assume_addresses)
+    } else {
+        AutoAddresses::default()
+    };
     for r in manifests.resources() {
         match &r.spec {
             Spec::Service(spec) => {
@@ -274,43 +279,7 @@ fn services(
                 services.push(made);
             }
             Spec::ServiceEntry(spec) => {
-                let written = match &r.status {
-                    Status::ServiceEntry(status) => status.addresses.clone(),
-                    _ => Vec::new(),
-                };
-                let eligible = options.features.ip_autoallocate
-                    && spec.resolution != crate::manifest::schema::istio::Resolution::None
-                    && spec.addresses.is_empty()
-                    && r.meta
-                        .labels
-                        .get("networking.istio.io/enable-autoallocate-ip")
-                        .is_none_or(|v| v != "false");
-                let first = automatic;
-                automatic += spec.hosts.len() as u32;
-                let auto = |host: &str| -> Option<AutoAddress> {
-                    if !eligible {
-                        return None;
-                    }
-                    let mut address =
-                        AutoAddress { v4: SmolStr::default(), v6: SmolStr::default(), assumed: false };
-                    for a in written.iter().filter(|a| a.host.is_empty() || a.host == host) {
-                        let slot = if a.value.contains(':') { &mut address.v6 } else { &mut address.v4 };
-                        if slot.is_empty() {
-                            *slot = a.value.clone();
-                        }
-                    }
-                    if address.v4.is_empty() && address.v6.is_empty() {
-                        let index = spec.hosts.iter().position(|h| h == host).unwrap_or(0) as u32;
-                        let number = (first + index) % 0xFFFE + 1;
-                        address.v4 = Ipv4Addr::from(0xF0F0_0000 + number).to_smolstr();
-                        address.v6 = std::net::Ipv6Addr::from(
-                            0x2001_0002_0000_0000_0000_0000_0000_0000u128 + u128::from(number),
-                        )
-                        .to_smolstr();
-                        address.assumed = true;
-                    }
-                    Some(address)
-                };
+                let auto = |host: &SmolStr| automatic.of(r.id, host).cloned();
                 services.extend(service::from_service_entry(r, spec, &auto, &defaults));
                 for host in &spec.hosts {
                     let made = endpoint::from_service_entry(
@@ -328,6 +297,9 @@ fn services(
         }
     }
     services.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
+    if !options.features.ip_autoallocate {
+        hash_addresses(&mut services);
+    }
     for s in &mut services {
         let dns = matches!(s.resolution, Resolution::DnsLb | Resolution::DnsRoundRobinLb);
         s.without_dns_endpoints =

@@ -6,6 +6,7 @@
 use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
 
+use super::auto_address::AutoAddress;
 use super::protocol::Protocol;
 use super::visibility::ExportTo;
 use crate::manifest::Timestamp;
@@ -208,18 +209,11 @@ pub(crate) fn from_kubernetes(
     }
 }
 
-/// An automatic address, and whether it was written by the controller rather than assumed.
-pub(crate) struct AutoAddress {
-    pub v4: SmolStr,
-    pub v6: SmolStr,
-    pub assumed: bool,
-}
-
 /// Converts a ServiceEntry: one service for each host and address.
 pub(crate) fn from_service_entry(
     resource: &Resource,
     entry: &istio::ServiceEntry,
-    auto_address: &dyn Fn(&str) -> Option<AutoAddress>,
+    auto_address: &dyn Fn(&SmolStr) -> Option<AutoAddress>,
     defaults: &ServiceDefaults<'_>,
 ) -> Vec<Service> {
     let meta = &resource.meta;
