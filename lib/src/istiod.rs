@@ -3,10 +3,12 @@
 //! Plays istiod for one proxy: listeners, routes, clusters and their endpoints, each built when it is asked for.
 //! Invariant: the full enumeration of a proxy's configuration goes through the same builders as a single question.
 
+pub mod attachment;
 mod bootstrap;
 pub mod cluster;
 pub mod connection_manager;
 pub mod hosts;
+pub mod inbound;
 pub mod name;
 pub mod node;
 pub mod outbound;

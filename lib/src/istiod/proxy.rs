@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 
 use super::cluster;
 use super::connection_manager::{self, ListenerClass, ProxyHeaders};
+use super::inbound::{self, Inbound};
 use super::node::{InterceptionMode, Node, NodeType};
 use super::outbound::listener::{ListenerIndex, ListenerKey, ListenerProtocol};
 use super::outbound::{catch_all, route_config};
@@ -63,6 +64,7 @@ pub struct Proxy {
     fallthrough: OnceLock<Arc<FilterChain>>,
     virtual_outbound: OnceLock<Option<Arc<Listener>>>,
     http_proxy: OnceLock<Option<Arc<Listener>>>,
+    inbound: OnceLock<Inbound>,
     listeners: Memo<ListenerKey, Option<Arc<Listener>>>,
     routes: Memo<(usize, u32, u16), Routes>,
     hosts: Memo<(SmolStr, SmolStr), Option<VirtualHostChoice>>,
@@ -85,6 +87,7 @@ impl Proxy {
             fallthrough: OnceLock::new(),
             virtual_outbound: OnceLock::new(),
             http_proxy: OnceLock::new(),
+            inbound: OnceLock::new(),
             listeners: Memo::default(),
             routes: Memo::default(),
             hosts: Memo::default(),
@@ -116,6 +119,11 @@ impl Proxy {
     /// The proxy configuration it starts with. istiod: `context.go: NodeMetadata.ProxyConfigOrDefault`.
     pub fn proxy_config(&self) -> &ProxyConfig {
         self.node.metadata.proxy_config.as_deref().unwrap_or(&self.mesh.config().default_config)
+    }
+
+    /// What it is told about traffic to its workload.
+    pub fn inbound(&self) -> &Inbound {
+        self.inbound.get_or_init(|| Inbound::new(self))
     }
 
     /// The headers that it sets on listeners of a class.
@@ -240,7 +248,11 @@ impl Proxy {
         let exact = ListenerKey::socket(destination, port);
         let wildcard = ListenerKey::socket(self.node.ip_mode().wildcard(), port);
         // Envoy hands a connection to any listener of its destination, real sockets included.
-        [exact, wildcard].iter().find_map(|key| self.outbound_listener(key)).or(Some(virtual_outbound))
+        [exact, wildcard]
+            .iter()
+            .find_map(|key| self.outbound_listener(key))
+            .or_else(|| self.inbound().direct(destination, port).cloned())
+            .or(Some(virtual_outbound))
     }
 
     /// The listener that a connection to a real socket reaches.
@@ -266,6 +278,7 @@ impl Proxy {
             self.listener_index().keys().iter().filter_map(|key| self.outbound_listener(key)).collect();
         out.extend(self.http_proxy());
         out.extend(self.virtual_outbound());
+        out.extend(self.inbound().listeners.iter().cloned());
         out
     }
 
@@ -290,6 +303,7 @@ impl Proxy {
         let mut seen = rustc_hash::FxHashSet::default();
         cluster::names(self)
             .into_iter()
+            .chain(inbound::cluster::names(self))
             .filter(|name| seen.insert(name.clone()))
             .filter_map(|name| self.cluster(&name))
             .collect()
@@ -303,8 +317,10 @@ impl Xds for Proxy {
         }
         match capture {
             Capture::Outbound => self.captured_outbound(destination, port),
-            Capture::Direct => self.direct_outbound(destination, port),
-            Capture::Inbound => None,
+            Capture::Direct => self
+                .direct_outbound(destination, port)
+                .or_else(|| self.inbound().direct(destination, port).cloned()),
+            Capture::Inbound => self.inbound().virtual_inbound().cloned(),
         }
     }
 
@@ -340,7 +356,7 @@ impl Xds for Proxy {
         if let Some(known) = self.clusters.get(name) {
             return known;
         }
-        let built = cluster::build(self, name).map(Arc::new);
+        let built = cluster::build(self, name).or_else(|| inbound::cluster::build(self, name)).map(Arc::new);
         self.clusters.insert(name.into(), built)
     }
 }

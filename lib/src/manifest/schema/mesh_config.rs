@@ -20,7 +20,7 @@ schema! {
         disable_envoy_listener_log: Option<Ignored>, default_config: Option<ProxyConfig>,
         outbound_traffic_policy: Option<OutboundTrafficPolicy>, inbound_traffic_policy: Option<InboundTrafficPolicy>,
         config_sources: Option<Ignored>, enable_auto_mtls: Option<bool>, trust_domain: Option<SmolStr>,
-        trust_domain_aliases: Option<Vec<SmolStr>>, ca_certificates: Option<Ignored>,
+        trust_domain_aliases: Option<Vec<SmolStr>>, ca_certificates: Vec<CertificateData>,
         default_service_export_to: Option<Vec<SmolStr>>, default_virtual_service_export_to: Option<Vec<SmolStr>>,
         default_destination_rule_export_to: Option<Vec<SmolStr>>, root_namespace: Option<SmolStr>,
         locality_lb_setting: Option<LocalityLoadBalancerSetting>, zone_aware_lb_setting: Option<Ignored>,
@@ -59,6 +59,10 @@ schema! {
         lightstep: Option<Ignored>, datadog: Option<Ignored>, stackdriver: Option<Ignored>, opencensus: Option<Ignored>,
         skywalking: Option<Ignored>, opentelemetry: Option<Ignored>, prometheus: Option<Ignored>, envoy_file_access_log: Option<Ignored>,
         envoy_http_als: Option<Ignored>, envoy_tcp_als: Option<Ignored>, envoy_otel_als: Option<Ignored>, sds: Option<Ignored>,
+    }
+    /// A root certificate of workloads.
+    CertificateData {
+        pem: Option<Ignored>, spiffe_bundle_url: Option<Ignored>, cert_signers: Option<Ignored>, trust_domains: Vec<SmolStr>,
     }
     /// A Zipkin provider.
     ZipkinProvider {

@@ -1,0 +1,235 @@
+//! Which resources stand between a workload's listeners and its routes?
+//!
+//! Policies and extensions that select a sidecar's workload, as filters. What is not modelled becomes an opaque filter
+//! with its origin, so that nothing behind it is guessed. Invariant: filters stand in istiod's order.
+//! istiod: `listener_builder.go: buildHTTPConnectionManager`; `networkfilter.go: buildCompleteNetworkFilters`;
+//! `policyattachment.go: ShouldAttachPolicy`.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use smol_str::SmolStr;
+
+use super::node::Node;
+use super::proxy::Proxy;
+use crate::envoy::config::{AccessFilter, HttpFilter};
+use crate::manifest::schema::istio::{AuthorizationAction, PolicyTargetReference, WorkloadSelector};
+use crate::mesh::{Config, Configs, Mesh, selects};
+use crate::origin::Origin;
+
+/// Which way the listeners point that an EnvoyFilter changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchContext {
+    /// Traffic to the workload.
+    SidecarInbound,
+    /// Traffic from it.
+    SidecarOutbound,
+    /// A gateway's.
+    Gateway,
+}
+
+impl PatchContext {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::SidecarInbound => "SIDECAR_INBOUND",
+            Self::SidecarOutbound => "SIDECAR_OUTBOUND",
+            Self::Gateway => "GATEWAY",
+        }
+    }
+}
+
+/// A filter whose effect is not modelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Opaque {
+    name: SmolStr,
+    origin: Origin,
+}
+
+impl Opaque {
+    fn new(name: &'static str, origin: Origin) -> Self {
+        Self { name: SmolStr::new_static(name), origin }
+    }
+
+    fn http(&self) -> HttpFilter {
+        HttpFilter::Opaque { name: self.name.clone(), origin: self.origin.clone() }
+    }
+
+    fn network(&self) -> AccessFilter {
+        AccessFilter::Opaque { name: self.name.clone(), origin: self.origin.clone() }
+    }
+}
+
+/// The filters that a sidecar's inbound listeners have besides Istio's own, in istiod's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    envoy_filters: Vec<Opaque>,
+    custom: Vec<Opaque>,
+    tokens: Vec<Opaque>,
+    authorization: Vec<Opaque>,
+    plugins: Vec<(Phase, PluginType, Opaque)>,
+}
+
+/// Where a plugin stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Authn,
+    Authz,
+    Stats,
+    Unspecified,
+}
+
+/// What a plugin handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PluginType {
+    Http,
+    Network,
+}
+
+impl Attached {
+    /// The filters of a sidecar's inbound listeners.
+    pub fn inbound(proxy: &Proxy) -> Self {
+        let (mesh, node) = (proxy.mesh(), proxy.node());
+        let policies = mesh.policies();
+        let mut out = Self {
+            envoy_filters: envoy_filters(mesh, node, PatchContext::SidecarInbound)
+                .map(|origin| Opaque::new("EnvoyFilter", origin))
+                .collect(),
+            ..Self::default()
+        };
+        let authorization = selecting(mesh, node, &policies.authorization_policies, |p| {
+            (p.selector.as_ref(), &p.target_ref, &p.target_refs)
+        });
+        for policy in authorization {
+            let dry_run = policy.annotations.get("istio.io/dry-run").is_some_and(|value| value == "true");
+            let origin = policy.origin("spec.action");
+            match policy.spec.action {
+                // These only write logs and metadata.
+                _ if dry_run => {}
+                AuthorizationAction::Audit => {}
+                AuthorizationAction::Custom => {
+                    out.custom.push(Opaque::new("envoy.filters.http.ext_authz", origin));
+                }
+                AuthorizationAction::Allow | AuthorizationAction::Deny => {
+                    out.authorization.push(Opaque::new("envoy.filters.http.rbac", origin));
+                }
+            }
+        }
+        let tokens = selecting(mesh, node, &policies.request_authentications, |p| {
+            (p.selector.as_ref(), &p.target_ref, &p.target_refs)
+        });
+        out.tokens.extend(
+            tokens
+                .filter(|policy| !policy.spec.jwt_rules.is_empty())
+                .map(|policy| Opaque::new("envoy.filters.http.jwt_authn", policy.origin("spec.jwtRules"))),
+        );
+        let plugins = selecting(mesh, node, &policies.wasm_plugins, |p| {
+            (p.selector.as_ref(), &p.target_ref, &p.target_refs)
+        });
+        for plugin in plugins {
+            let phase = match plugin.spec.phase.as_str() {
+                "AUTHN" => Phase::Authn,
+                "AUTHZ" => Phase::Authz,
+                "STATS" => Phase::Stats,
+                _ => Phase::Unspecified,
+            };
+            let kind = if plugin.spec.type_ == "NETWORK" { PluginType::Network } else { PluginType::Http };
+            out.plugins.push((
+                phase,
+                kind,
+                Opaque::new("envoy.filters.http.wasm", plugin.origin("spec.url")),
+            ));
+        }
+        out
+    }
+
+    fn plugins_of(&self, phase: Phase, kind: PluginType) -> impl Iterator<Item = &Opaque> {
+        self.plugins.iter().filter(move |(own, of, _)| *own == phase && *of == kind).map(|(_, _, o)| o)
+    }
+
+    /// The filters of an HTTP chain, between metadata exchange and the rest.
+    pub fn http_filters(&self) -> Vec<HttpFilter> {
+        let plugins = |phase| self.plugins_of(phase, PluginType::Http);
+        self.envoy_filters
+            .iter()
+            .chain(&self.custom)
+            .chain(plugins(Phase::Authn))
+            .chain(&self.tokens)
+            .chain(plugins(Phase::Authz))
+            .chain(&self.authorization)
+            .chain(plugins(Phase::Stats))
+            .chain(plugins(Phase::Unspecified))
+            .map(Opaque::http)
+            .collect()
+    }
+
+    /// The filters of a TCP chain in front of the proxy.
+    pub fn access_filters(&self) -> Vec<AccessFilter> {
+        let plugins = |phase| self.plugins_of(phase, PluginType::Network);
+        self.envoy_filters
+            .iter()
+            .chain(&self.custom)
+            .chain(plugins(Phase::Authn))
+            .chain(plugins(Phase::Authz))
+            .chain(&self.authorization)
+            .chain(plugins(Phase::Stats))
+            .chain(plugins(Phase::Unspecified))
+            .map(Opaque::network)
+            .collect()
+    }
+
+    /// The network filters in front of an HTTP chain's connection manager: extensions only, no authorization.
+    pub fn network_extensions(&self) -> Vec<AccessFilter> {
+        [Phase::Authn, Phase::Authz, Phase::Stats, Phase::Unspecified]
+            .into_iter()
+            .flat_map(|phase| self.plugins_of(phase, PluginType::Network))
+            .map(Opaque::network)
+            .collect()
+    }
+}
+
+/// The EnvoyFilters that change listeners or clusters of a proxy, root namespace first.
+/// istiod: `push_context.go: getMatchedEnvoyFilters`.
+pub fn envoy_filters<'a>(
+    mesh: &'a Mesh,
+    node: &'a Node,
+    context: PatchContext,
+) -> impl Iterator<Item = Origin> + use<'a> {
+    namespaces(mesh, node)
+        .flat_map(|namespace| mesh.policies().envoy_filters.in_namespace(namespace))
+        .filter(|filter| {
+            filter.spec.target_refs.is_empty()
+                && filter.spec.workload_selector.as_ref().is_none_or(|s| selects(&s.labels, &node.labels))
+        })
+        .filter_map(move |filter| {
+            let at = filter.spec.config_patches.iter().position(|patch| {
+                let own = patch.match_.as_ref().map_or("", |condition| condition.context.as_str());
+                patch.apply_to != "BOOTSTRAP" && (matches!(own, "" | "ANY") || own == context.name())
+            })?;
+            Some(filter.origin(smol_str::format_smolstr!("spec.configPatches[{at}]")))
+        })
+}
+
+/// The namespaces whose policies can hold for a workload.
+fn namespaces<'a>(mesh: &'a Mesh, node: &'a Node) -> impl Iterator<Item = &'a str> + use<'a> {
+    let root = mesh.config().root_namespace.as_str();
+    [root].into_iter().chain(Some(node.namespace.as_str()).filter(move |own| *own != root))
+}
+
+type Selector<'a> =
+    (Option<&'a WorkloadSelector>, &'a Option<PolicyTargetReference>, &'a Vec<PolicyTargetReference>);
+
+/// The policies that select a sidecar: by its labels; those with a target are for gateways and waypoints.
+fn selecting<'a, T>(
+    mesh: &'a Mesh,
+    node: &'a Node,
+    policies: &'a Configs<T>,
+    selector: impl Fn(&'a T) -> Selector<'a> + 'a,
+) -> impl Iterator<Item = &'a Arc<Config<T>>> {
+    let none: IndexMap<SmolStr, SmolStr> = IndexMap::new();
+    namespaces(mesh, node).flat_map(|namespace| policies.in_namespace(namespace)).filter(move |policy| {
+        let (selector, target, targets) = selector(&policy.spec);
+        target.is_none()
+            && targets.is_empty()
+            && selects(selector.map_or(&none, |selector| &selector.match_labels), &node.labels)
+    })
+}
