@@ -1,6 +1,7 @@
 //! `dryroute`: what would my Istio mesh do with this request, and why, without sending it.
 
 mod check;
+mod export;
 mod proxy_config;
 
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ enum Command {
     Check(check::Args),
     /// Prints what a sidecar would be told, as `istioctl proxy-config` does.
     ProxyConfig(proxy_config::Args),
+    /// Writes the Envoy configuration of a proxy, ready to run.
+    Export(export::Args),
 }
 
 /// Manifests to read.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Check(args) => check::run(args),
         Command::ProxyConfig(args) => proxy_config::run(args),
+        Command::Export(args) => export::run(args),
     };
     match result {
         Ok(code) => code,

@@ -9,6 +9,7 @@
 pub mod config;
 pub mod decision;
 pub mod domain;
+pub mod export;
 mod filter_chain;
 mod headers;
 pub mod ledger;

@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod route;
 pub mod scope;
 pub mod service;
+mod snapshot;
 
 pub use node::{InterceptionMode, IpMode, Node, NodeMetadata, NodeType};
 pub use proxy::Proxy;

@@ -1,0 +1,317 @@
+//! Clusters, endpoints, TLS towards endpoints.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::json::{Object, duration, texts};
+use super::listener::sds;
+use super::{Endpoints, Writer, socket_address};
+use crate::envoy::config::{
+    Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LocalityEndpoints, UpstreamProtocol,
+    UpstreamTlsContext, UpstreamTlsMode, UpstreamTransport,
+};
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const UPSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+const RAW_BUFFER: &str = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+const FORWARD_PROXY: &str =
+    "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig";
+
+/// `config.cluster.v3.Cluster`.
+pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoints) -> Value {
+    let mut out = Object::new();
+    out.set("name", cluster.name.as_str());
+    discovery(writer, &mut out, cluster, endpoints);
+    out.set("connect_timeout", duration(cluster.connect_timeout));
+    let limits = cluster.circuit_breakers;
+    out.set(
+        "circuit_breakers",
+        json!({"thresholds": [{
+            "max_connections": limits.max_connections,
+            "max_pending_requests": limits.max_pending_requests,
+            "max_requests": limits.max_requests,
+            "max_retries": limits.max_retries,
+            "track_remaining": true,
+        }]}),
+    );
+    if cluster.outlier_detection {
+        if writer.loopback.is_some() {
+            writer.leave_out(format!("outlier detection of cluster {}", cluster.name));
+        } else {
+            // Its limits do not change where a request may go, so the configuration does not keep them.
+            out.set("outlier_detection", json!({}));
+        }
+    }
+    let transport = writer.loopback.is_none_or(|l| l.certificates().is_some() && l.keeps_tls(cluster));
+    if transport {
+        transport_sockets(writer, &mut out, &cluster.transport);
+    } else if cluster.transport != UpstreamTransport::Plaintext {
+        writer.leave_out(format!("TLS of cluster {}: its stand-ins speak plaintext", cluster.name));
+    }
+    http_options(&mut out, cluster, transport);
+    if let Some(address) = cluster.upstream_bind_config.filter(|_| writer.loopback.is_none()) {
+        out.set(
+            "upstream_bind_config",
+            json!({
+                "source_address": {"address": address.to_string(), "port_value": 0},
+            }),
+        );
+    }
+    // Envoy gives no traffic to unhealthy endpoints, as istiod tells it to. istiod: `cluster_builder.go: buildCluster`.
+    out.set("common_lb_config", json!({"healthy_panic_threshold": {}}));
+    out.into()
+}
+
+fn discovery(writer: &Writer<'_>, out: &mut Object, cluster: &Cluster, endpoints: Endpoints) {
+    if let Some(loopback) = writer.loopback {
+        let original =
+            matches!(cluster.discovery_type, DiscoveryType::OriginalDst | DiscoveryType::DynamicForwardProxy);
+        match loopback.original_destination(cluster).filter(|_| original) {
+            Some(at) => {
+                out.set("type", "STATIC");
+                out.set("load_assignment", one_endpoint(&cluster.name, at));
+                return;
+            }
+            None if !original => {
+                out.set("type", "STATIC");
+                lb_policy(out, cluster);
+                out.set("load_assignment", load_assignment(writer, cluster));
+                return;
+            }
+            None => {}
+        }
+    }
+    let by_name = endpoints == Endpoints::ByName;
+    match cluster.discovery_type {
+        DiscoveryType::Eds if by_name => {
+            out.set("type", "EDS");
+            out.set(
+                "eds_cluster_config",
+                json!({
+                    "eds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
+                    "service_name": cluster.name,
+                }),
+            );
+        }
+        // A file has nobody to ask for endpoints, so it holds them.
+        DiscoveryType::Eds | DiscoveryType::Static => {
+            let named = |e: &LbEndpoint| matches!(e.address, EndpointAddress::Name(..));
+            let names = cluster.load_assignment.endpoints.iter().any(|l| l.lb_endpoints.iter().any(named));
+            out.set("type", if names { "STRICT_DNS" } else { "STATIC" });
+            out.set("load_assignment", load_assignment(writer, cluster));
+        }
+        DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
+            let strict = cluster.discovery_type == DiscoveryType::StrictDns;
+            out.set("type", if strict { "STRICT_DNS" } else { "LOGICAL_DNS" });
+            out.set("dns_lookup_family", "V4_ONLY");
+            out.set("respect_dns_ttl", true);
+            out.set("load_assignment", load_assignment(writer, cluster));
+        }
+        DiscoveryType::OriginalDst => {
+            out.set("type", "ORIGINAL_DST");
+            out.set_some(
+                "original_dst_lb_config",
+                cluster.original_dst_port_override.map(|port| json!({"upstream_port_override": port})),
+            );
+        }
+        DiscoveryType::DynamicForwardProxy => out.set(
+            "cluster_type",
+            json!({
+                "name": "envoy.clusters.dynamic_forward_proxy",
+                "typed_config": {"@type": FORWARD_PROXY, "dns_cache_config": dns_cache()},
+            }),
+        ),
+    }
+    lb_policy(out, cluster);
+}
+
+fn lb_policy(out: &mut Object, cluster: &Cluster) {
+    if !cluster.lb_policy.is_empty() {
+        out.set("lb_policy", cluster.lb_policy);
+    }
+}
+
+/// The cache of names that a forward proxy resolves; filter and cluster have to agree on it.
+pub(super) fn dns_cache() -> Value {
+    json!({"name": "dynamic_forward_proxy_cache_config", "dns_lookup_family": "V4_ONLY"})
+}
+
+fn one_endpoint(cluster: &str, at: SocketAddr) -> Value {
+    let address = socket_address(at.ip().to_string(), at.port());
+    json!({
+        "cluster_name": cluster,
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+    })
+}
+
+/// `config.endpoint.v3.ClusterLoadAssignment`.
+pub(super) fn load_assignment(writer: &Writer<'_>, cluster: &Cluster) -> Value {
+    let localities: Vec<Value> =
+        cluster.load_assignment.endpoints.iter().map(|group| locality(writer, cluster, group)).collect();
+    let mut out = Object::new();
+    out.set("cluster_name", cluster.name.as_str());
+    out.set_nonempty("endpoints", localities);
+    out.into()
+}
+
+fn locality(writer: &Writer<'_>, cluster: &Cluster, group: &LocalityEndpoints) -> Value {
+    let mut parts = group.locality.split('/');
+    let mut place = Object::new();
+    place.set_nonempty("region", parts.next().unwrap_or_default());
+    place.set_nonempty("zone", parts.next().unwrap_or_default());
+    place.set_nonempty("sub_zone", parts.next().unwrap_or_default());
+    let members: Vec<Value> =
+        group.lb_endpoints.iter().filter_map(|endpoint| lb_endpoint(writer, cluster, endpoint)).collect();
+    let mut out = Object::new();
+    out.set("locality", place);
+    out.set_nonempty("lb_endpoints", members);
+    out.set_nonempty("load_balancing_weight", group.load_balancing_weight);
+    out.set_nonempty("priority", group.priority);
+    out.into()
+}
+
+fn lb_endpoint(writer: &Writer<'_>, cluster: &Cluster, endpoint: &LbEndpoint) -> Option<Value> {
+    let address = match writer.loopback {
+        Some(loopback) => {
+            let at = loopback.endpoint(cluster, &endpoint.address)?;
+            socket_address(at.ip().to_string(), at.port())
+        }
+        None => match &endpoint.address {
+            EndpointAddress::Socket(ip, port) => socket_address(ip.to_string(), *port),
+            EndpointAddress::Name(name, port) => socket_address(name.as_str(), *port),
+            EndpointAddress::Pipe(path) => json!({"pipe": {"path": path.trim_start_matches("unix://")}}),
+        },
+    };
+    let mut body = Object::new();
+    body.set("address", address);
+    // `auto_host_rewrite` takes the name from here. istiod: `endpoint_builder.go: buildEnvoyLbEndpoint`.
+    if let (EndpointAddress::Name(name, _), true) = (&endpoint.address, writer.loopback.is_some()) {
+        body.set("hostname", name.as_str());
+    }
+    let mut out = Object::new();
+    out.set("endpoint", body);
+    match endpoint.health_status {
+        HealthStatus::Healthy => {}
+        HealthStatus::Unhealthy => out.set("health_status", "UNHEALTHY"),
+        HealthStatus::Draining => out.set("health_status", "DRAINING"),
+    }
+    if endpoint.istio_mutual {
+        out.set(
+            "metadata",
+            json!({"filter_metadata": {"envoy.transport_socket_match": {"tlsMode": "istio"}}}),
+        );
+    }
+    out.set_nonempty("load_balancing_weight", endpoint.load_balancing_weight);
+    Some(out.into())
+}
+
+fn transport_sockets(writer: &Writer<'_>, out: &mut Object, transport: &UpstreamTransport) {
+    match transport {
+        UpstreamTransport::Plaintext => {}
+        UpstreamTransport::Tls(context) => out.set("transport_socket", upstream_tls(writer, context)),
+        UpstreamTransport::Auto(context) => out.set(
+            "transport_socket_matches",
+            json!([
+                {
+                    "name": "tlsMode-istio",
+                    "match": {"tlsMode": "istio"},
+                    "transport_socket": upstream_tls(writer, context),
+                },
+                {
+                    "name": "tlsMode-disabled",
+                    "match": {},
+                    "transport_socket": {
+                        "name": "envoy.transport_sockets.raw_buffer",
+                        "typed_config": {"@type": RAW_BUFFER},
+                    },
+                },
+            ]),
+        ),
+    }
+}
+
+fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {
+    let mut common = Object::new();
+    let names: Vec<Value> = context
+        .subject_alt_names
+        .iter()
+        .map(|name| {
+            let kind = if name.contains("://") { "URI" } else { "DNS" };
+            json!({"san_type": kind, "matcher": {"exact": name}})
+        })
+        .collect();
+    let files = writer.loopback.and_then(|loopback| loopback.certificates());
+    let own = context.mode != UpstreamTlsMode::Simple;
+    if let Some(files) = files {
+        if own {
+            common.set(
+                "tls_certificates",
+                json!([{
+                    "certificate_chain": {"filename": files.certificate},
+                    "private_key": {"filename": files.private_key},
+                }]),
+            );
+        }
+        if !context.insecure_skip_verify {
+            let mut validation = Object::new();
+            validation.set("trusted_ca", json!({"filename": files.authority}));
+            validation.set_nonempty("match_typed_subject_alt_names", names);
+            common.set("validation_context", validation);
+        }
+    } else {
+        let mesh = context.mode == UpstreamTlsMode::IstioMutual;
+        if own {
+            let name = if mesh { "default" } else { context.secret_name.as_str() };
+            common.set("tls_certificate_sds_secret_configs", json!([sds(name)]));
+        }
+        let authority = match () {
+            () if mesh => "ROOTCA".to_owned(),
+            () if context.secret_name.is_empty() => "file-root:system".to_owned(),
+            () => format!("{}-cacert", context.secret_name),
+        };
+        if !context.insecure_skip_verify {
+            let mut validation = Object::new();
+            validation.set_nonempty("match_typed_subject_alt_names", names);
+            common.set(
+                "combined_validation_context",
+                json!({
+                    "default_validation_context": Value::from(validation),
+                    "validation_context_sds_secret_config": sds(&authority),
+                }),
+            );
+        }
+    }
+    common.set_nonempty("alpn_protocols", texts(&context.alpn_protocols));
+    let mut out = Object::typed(UPSTREAM_TLS);
+    out.set("common_tls_context", common);
+    out.set_nonempty("sni", context.sni.as_str());
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": Value::from(out)})
+}
+
+fn http_options(out: &mut Object, cluster: &Cluster, tls: bool) {
+    let mut options = Object::typed(&format!("type.googleapis.com/{HTTP_OPTIONS}"));
+    match cluster.protocol {
+        UpstreamProtocol::Http1 => {
+            options.set("explicit_http_config", json!({"http_protocol_options": {}}));
+        }
+        UpstreamProtocol::Http2 => {
+            options.set("explicit_http_config", json!({"http2_protocol_options": {}}));
+        }
+        UpstreamProtocol::Downstream => options.set(
+            "use_downstream_protocol_config",
+            json!({"http_protocol_options": {}, "http2_protocol_options": {}}),
+        ),
+    }
+    let context = match &cluster.transport {
+        UpstreamTransport::Tls(context) | UpstreamTransport::Auto(context) if tls => Some(context),
+        _ => None,
+    };
+    if let Some(context) = context.filter(|context| context.auto_sni || context.auto_san_validation) {
+        let mut upstream = Object::new();
+        upstream.set_nonempty("auto_sni", context.auto_sni);
+        upstream.set_nonempty("auto_san_validation", context.auto_san_validation);
+        options.set("upstream_http_protocol_options", upstream);
+    }
+    out.set("typed_extension_protocol_options", json!({HTTP_OPTIONS: Value::from(options)}));
+}

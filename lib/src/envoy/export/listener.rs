@@ -1,0 +1,284 @@
+//! Listeners, filter chains, TLS towards clients.
+
+use serde_json::{Value, json};
+
+use super::json::{Object, texts};
+use super::{Routes, Writer, http, matching, rbac, route, socket_address};
+use crate::envoy::config::{
+    AccessFilter, ClientCertificate, ConnectionSourceType, DownstreamTlsContext, FilterChain,
+    FilterChainMatch, FilterDisabled, Listener, ListenerAddress, NetworkFilter, TcpProxy, TrafficDirection,
+    TransportProtocol,
+};
+
+const LISTENER_FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.listener";
+const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+const DOWNSTREAM_TLS: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+
+/// `config.listener.v3.Listener`; `None` for one that Envoy would refuse, or that cannot run on one machine.
+pub(super) fn listener(writer: &Writer<'_>, listener: &Listener, routes: Routes) -> Option<Value> {
+    if let Some(reason) = &listener.refused {
+        writer.leave_out(format!("listener {}: Envoy would refuse it: {reason}", listener.name));
+        return None;
+    }
+    let pipe = matches!(listener.address, ListenerAddress::Pipe(_));
+    if pipe && writer.loopback.is_some() {
+        writer.leave_out(format!("listener {}: a Unix domain socket", listener.name));
+        return None;
+    }
+    let mut out = Object::new();
+    out.set("name", listener.name.as_str());
+    let place = writer.loopback.filter(|_| listener.bind_to_port);
+    match place {
+        Some(loopback) => {
+            let at = loopback.listener(listener);
+            out.set("address", socket_address(at.ip().to_string(), at.port()));
+        }
+        None => {
+            out.set("address", address(&listener.address));
+            let more: Vec<Value> =
+                listener.additional_addresses.iter().map(|a| json!({"address": address(a)})).collect();
+            out.set_nonempty("additional_addresses", more);
+        }
+    }
+    if !listener.bind_to_port {
+        out.set("bind_to_port", false);
+    }
+    out.set_nonempty("use_original_dst", listener.use_original_dst);
+    out.set(
+        "traffic_direction",
+        match listener.traffic_direction {
+            TrafficDirection::Inbound => "INBOUND",
+            TrafficDirection::Outbound => "OUTBOUND",
+        },
+    );
+    out.set_nonempty("listener_filters", listener_filters(listener, place.is_some()));
+    out.set_nonempty("continue_on_listener_filters_timeout", listener.continue_on_listener_filters_timeout);
+    let chains: Vec<Value> =
+        listener.filter_chains.iter().map(|chain| filter_chain(writer, listener, chain, routes)).collect();
+    out.set("filter_chains", chains);
+    if let Some(chain) = &listener.default_filter_chain {
+        out.set("default_filter_chain", filter_chain(writer, listener, chain, routes));
+    }
+    if writer.loopback.is_some() {
+        out.set("metadata", json!({"filter_metadata": {route::METADATA: {"name": listener.name}}}));
+    }
+    out.set_some("access_log", writer.loopback.and_then(|l| l.access_log()).map(http::access_log));
+    Some(out.into())
+}
+
+fn address(address: &ListenerAddress) -> Value {
+    match address {
+        ListenerAddress::Socket(ip, port) => socket_address(ip.to_string(), *port),
+        ListenerAddress::Pipe(path) => json!({"pipe": {"path": path.trim_start_matches("unix://")}}),
+    }
+}
+
+fn listener_filters(listener: &Listener, loopback: bool) -> Vec<Value> {
+    let filters = &listener.listener_filters;
+    let filter = |name: &str, kind: &str| {
+        let mut out = Object::new();
+        out.set("name", format!("envoy.filters.listener.{name}"));
+        out.set("typed_config", json!({"@type": format!("{LISTENER_FILTERS}.{name}.v3.{kind}")}));
+        out
+    };
+    let inspector = |name: &str, kind: &str, disabled: &FilterDisabled| {
+        let mut out = filter(name, kind);
+        out.set_some("filter_disabled", filter_disabled(disabled));
+        out
+    };
+    let mut out = Vec::new();
+    if loopback || filters.proxy_protocol {
+        out.push(filter("proxy_protocol", "ProxyProtocol"));
+    }
+    // The PROXY protocol takes the place of what iptables did.
+    if (filters.original_dst || listener.use_original_dst) && !loopback {
+        out.push(filter("original_dst", "OriginalDst"));
+    }
+    if filters.original_src && !loopback {
+        let mut source = filter("original_src", "OriginalSrc");
+        // istiod: `listener_inbound.go: the mark of TPROXY`.
+        source.set(
+            "typed_config",
+            json!({"@type": format!("{LISTENER_FILTERS}.original_src.v3.OriginalSrc"), "mark": 1337}),
+        );
+        out.push(source);
+    }
+    if filters.tls_inspector {
+        out.push(inspector("tls_inspector", "TlsInspector", &filters.tls_inspector_disabled));
+    }
+    if filters.http_inspector {
+        out.push(inspector("http_inspector", "HttpInspector", &filters.http_inspector_disabled));
+    }
+    out.into_iter().map(Value::from).collect()
+}
+
+/// `config.listener.v3.ListenerFilterChainMatchPredicate`; `None` when the filter always runs.
+fn filter_disabled(disabled: &FilterDisabled) -> Option<Value> {
+    let any = |ports: &[u16]| {
+        let mut rules: Vec<Value> = ports
+            .iter()
+            .map(|port| json!({"destination_port_range": {"start": port, "end": u32::from(*port) + 1}}))
+            .collect();
+        match (rules.len(), rules.pop()) {
+            (_, None) => json!({"not_match": {"any_match": true}}),
+            (1, Some(only)) => only,
+            (_, Some(last)) => {
+                rules.push(last);
+                json!({"or_match": {"rules": rules}})
+            }
+        }
+    };
+    match disabled {
+        FilterDisabled::Never => None,
+        FilterDisabled::On(ports) => Some(any(ports)),
+        FilterDisabled::Except(ports) => Some(json!({"not_match": any(ports)})),
+    }
+}
+
+fn filter_chain(writer: &Writer<'_>, listener: &Listener, chain: &FilterChain, routes: Routes) -> Value {
+    let mut filters: Vec<Value> = chain
+        .access_filters
+        .iter()
+        .filter_map(|filter| match filter {
+            AccessFilter::Rbac(config) => Some(rbac::network(config.action, &config.policies)),
+            AccessFilter::Opaque { name, .. } => {
+                writer.leave_out(format!("network filter {name}: its effect is not modelled"));
+                None
+            }
+        })
+        .collect();
+    filters.push(match &chain.terminal {
+        NetworkFilter::HttpConnectionManager(manager) => {
+            http::connection_manager(writer, &listener.name, manager, routes)
+        }
+        NetworkFilter::TcpProxy(proxy) => tcp_proxy(writer, proxy),
+    });
+    let mut out = Object::new();
+    out.set_nonempty("filter_chain_match", filter_chain_match(&chain.filter_chain_match));
+    out.set("filters", filters);
+    if let Some(context) = &chain.transport_socket {
+        out.set("transport_socket", downstream_tls(writer, context));
+        // A client that only completes the handshake is not waited for.
+        out.set("transport_socket_connect_timeout", "15s");
+    }
+    out.set_nonempty("name", chain.name.as_str());
+    out.into()
+}
+
+fn filter_chain_match(condition: &FilterChainMatch) -> Object {
+    let cidrs =
+        |list: &[ipnet::IpNet]| -> Vec<Value> { list.iter().map(|net| matching::cidr(*net)).collect() };
+    let mut out = Object::new();
+    out.set_some("destination_port", condition.destination_port);
+    out.set_nonempty("prefix_ranges", cidrs(&condition.prefix_ranges));
+    match condition.source_type {
+        ConnectionSourceType::Any => {}
+        ConnectionSourceType::SameIpOrLoopback => out.set("source_type", "SAME_IP_OR_LOOPBACK"),
+        ConnectionSourceType::External => out.set("source_type", "EXTERNAL"),
+    }
+    out.set_nonempty("source_prefix_ranges", cidrs(&condition.source_prefix_ranges));
+    out.set_nonempty("server_names", texts(&condition.server_names));
+    out.set_some(
+        "transport_protocol",
+        condition.transport_protocol.map(|transport| match transport {
+            TransportProtocol::RawBuffer => "raw_buffer",
+            TransportProtocol::Tls => "tls",
+            TransportProtocol::Quic => "quic",
+        }),
+    );
+    out.set_nonempty("application_protocols", texts(&condition.application_protocols));
+    out
+}
+
+fn tcp_proxy(writer: &Writer<'_>, proxy: &TcpProxy) -> Value {
+    let mut out = Object::typed(TCP_PROXY);
+    let name = proxy.clusters.first().map_or("", |cluster| cluster.name.as_str());
+    out.set("stat_prefix", if proxy.stat_prefix.is_empty() { name } else { &proxy.stat_prefix });
+    if let [only] = proxy.clusters.as_slice() {
+        out.set("cluster", only.name.as_str());
+    } else {
+        let clusters: Vec<Value> =
+            proxy.clusters.iter().map(|c| json!({"name": c.name, "weight": c.weight})).collect();
+        out.set("weighted_clusters", json!({"clusters": clusters}));
+    }
+    out.set_some("access_log", writer.loopback.and_then(|l| l.access_log()).map(http::access_log));
+    json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": Value::from(out)})
+}
+
+/// The secret that an SDS resource name stands for, from Istio's agent.
+pub(super) fn sds(name: &str) -> Value {
+    json!({
+        "name": name,
+        "sds_config": {
+            "api_config_source": {
+                "api_type": "GRPC",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "sds-grpc"}}],
+                "set_node_on_first_message_only": true,
+                "transport_api_version": "V3",
+            },
+            "resource_api_version": "V3",
+        },
+    })
+}
+
+fn downstream_tls(writer: &Writer<'_>, context: &DownstreamTlsContext) -> Value {
+    let mut common = Object::new();
+    common.set_nonempty("alpn_protocols", texts(&context.alpn_protocols));
+    let names: Vec<Value> = context
+        .match_subject_alt_names
+        .iter()
+        .map(|name| {
+            // istiod: `security/utils.go: StringToSpecificMatch`.
+            let matcher = match (name.0.strip_prefix('*'), name.0.strip_suffix('*')) {
+                (Some(suffix), _) if !suffix.is_empty() => json!({"suffix": suffix}),
+                (_, Some(prefix)) if !prefix.is_empty() => json!({"prefix": prefix}),
+                (_, _) => json!({"exact": name.0}),
+            };
+            json!({"san_type": "URI", "matcher": matcher})
+        })
+        .collect();
+    let asks = context.client_certificate != ClientCertificate::None;
+    match writer.loopback.and_then(|loopback| loopback.certificates()) {
+        Some(files) => {
+            common.set(
+                "tls_certificates",
+                json!([{
+                    "certificate_chain": {"filename": files.certificate},
+                    "private_key": {"filename": files.private_key},
+                }]),
+            );
+            if asks {
+                let mut validation = Object::new();
+                validation.set("trusted_ca", json!({"filename": files.authority}));
+                validation.set_nonempty("match_typed_subject_alt_names", names);
+                common.set("validation_context", validation);
+            }
+        }
+        None => {
+            let certificate = if context.istio_mutual { "default" } else { context.secret_name.as_str() };
+            common.set("tls_certificate_sds_secret_configs", json!([sds(certificate)]));
+            if asks {
+                let authority = if context.istio_mutual {
+                    "ROOTCA".to_owned()
+                } else {
+                    format!("{}-cacert", context.secret_name)
+                };
+                let mut validation = Object::new();
+                validation.set_nonempty("match_typed_subject_alt_names", names);
+                common.set(
+                    "combined_validation_context",
+                    json!({
+                        "default_validation_context": Value::from(validation),
+                        "validation_context_sds_secret_config": sds(&authority),
+                    }),
+                );
+            }
+        }
+    }
+    let mut out = Object::typed(DOWNSTREAM_TLS);
+    out.set("common_tls_context", common);
+    out.set("require_client_certificate", context.client_certificate == ClientCertificate::Required);
+    out.set("disable_stateless_session_resumption", true);
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": Value::from(out)})
+}

@@ -1,0 +1,50 @@
+//! What is everything that a proxy is told?
+//!
+//! The enumeration of a proxy's configuration, for whoever writes it down. Invariant: it holds what the answers on
+//! demand hold, built by the same code.
+
+use smol_str::{SmolStr, format_smolstr};
+
+use super::node::{Node, NodeType};
+use super::proxy::Proxy;
+use crate::envoy::ProxyFacts;
+use crate::envoy::export::Snapshot;
+
+impl Proxy {
+    /// Everything it is told.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            node_id: self.node_id(),
+            node_cluster: format_smolstr!("{}.{}", self.node().service_account, self.node().namespace),
+            listeners: self.listeners(),
+            route_configurations: self.route_configurations(),
+            clusters: self.clusters(),
+        }
+    }
+
+    /// Its node id, such as `sidecar~10.0.0.1~sleep.default~default.svc.cluster.local`.
+    ///
+    /// istiod: `model/context.go: ServiceNode`.
+    pub fn node_id(&self) -> SmolStr {
+        let kind = match self.node().node_type {
+            NodeType::Sidecar => "sidecar",
+            NodeType::Router => "router",
+            NodeType::Waypoint => "waypoint",
+        };
+        let Node { name, namespace, ips, .. } = self.node();
+        let ip = ips.first().map_or_else(String::new, ToString::to_string);
+        format_smolstr!("{kind}~{ip}~{name}.{namespace}~{}", self.domain())
+    }
+
+    /// What header rules need to know about it when a stock Envoy runs its configuration.
+    pub fn stock_envoy_facts(&self) -> ProxyFacts {
+        let Node { namespace, service_account, ips, .. } = self.node();
+        let trust_domain = &self.mesh().config().trust_domain;
+        ProxyFacts {
+            address: ips.first().copied().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into()),
+            identity: format_smolstr!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"),
+            node_id: self.node_id(),
+            peer_metadata: false,
+        }
+    }
+}
