@@ -7,6 +7,7 @@ mod suite {
     mod conformance;
     mod egress_gateway;
     mod names;
+    mod peer_authentication;
     mod samples;
     mod yaml;
 }
