@@ -20,6 +20,7 @@ pub mod recorder;
 pub mod reply;
 pub mod request;
 mod tls;
+pub mod upstream;
 pub mod xds;
 
 pub use decision::{
