@@ -1,51 +1,132 @@
 //! `dryroute check`: what is wrong with these manifests?
 
-use std::process::ExitCode;
+use std::fmt::Write as _;
 
-use dryroute::diagnostic::{Diagnostic, Place, Severity};
+use clap::ValueEnum;
+use dryroute::diagnostic::{Code, Diagnostic, Location, Place, Severity};
 use dryroute::manifest::ManifestSet;
-use dryroute::mesh::{Mesh, MeshOptions};
+use serde_json::json;
 
-use crate::Input;
+use crate::error::{CliError, Exit, Output};
+use crate::input::Input;
+use crate::{frame, style};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
     #[command(flatten)]
     input: Input,
 }
 
-pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
-    let set = args.input.load().map_err(|e| e.to_string())?;
-    let mesh = Mesh::new(set, MeshOptions::default());
-    let mut errors = 0;
-    for diagnostic in mesh.diagnostics() {
-        errors += usize::from(diagnostic.severity == Severity::Error);
-        print(mesh.manifests(), diagnostic);
-    }
-    let kinds: Vec<String> =
-        mesh.manifests().counts().iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    anstream::println!("read {}", if kinds.is_empty() { "nothing".to_owned() } else { kinds.join(", ") });
-    for ((version, kind), count) in mesh.manifests().unknown_kinds() {
-        anstream::println!("passed by {count} {kind} ({version})");
-    }
-    Ok(ExitCode::from(u8::from(errors > 0)))
+/// Output formats of `check`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// With the lines of the files.
+    Text,
+    /// One line for each, `file:line:column: severity[code]: message`.
+    Short,
+    /// As data.
+    Json,
 }
 
-/// Prints `file:line:column: severity[code]: message`, and the help below it.
-fn print(set: &ManifestSet, diagnostic: &Diagnostic) {
-    let severity = match diagnostic.severity {
+pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
+    let mesh = args.input.mesh()?;
+    let set = mesh.manifests();
+    let all: Vec<&Diagnostic> = mesh.diagnostics().collect();
+    let count = |severity| all.iter().filter(|d| d.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let unreadable = all.iter().any(|d| matches!(d.code, Code::InvalidYaml | Code::UnreadableFile));
+    let exit = match (unreadable, errors) {
+        (true, _) => Exit::Unusable,
+        (false, 0) => Exit::Ok,
+        (false, _) => Exit::Failed,
+    };
+    let resources: usize = set.counts().values().sum();
+    if matches!(args.output, Format::Json) {
+        let diagnostics: Vec<_> = all.iter().map(|d| as_json(set, d)).collect();
+        let kinds: serde_json::Map<_, _> =
+            set.counts().iter().map(|(kind, n)| (kind.to_string(), json!(n))).collect();
+        let unknown: Vec<_> = set
+            .unknown_kinds()
+            .iter()
+            .map(|((version, kind), n)| json!({"apiVersion": version, "kind": kind, "count": n}))
+            .collect();
+        return Ok(Output::json(&json!({
+            "schema": "dryroute.check/v1",
+            "model": {"istio": dryroute::ISTIO_VERSION, "envoy": dryroute::ENVOY_VERSION},
+            "resources": kinds, "passedBy": unknown, "diagnostics": diagnostics,
+        }))?
+        .at_least(exit));
+    }
+    let mut out = String::new();
+    for diagnostic in &all {
+        match args.output {
+            Format::Short => out.push_str(&short(set, diagnostic)),
+            _ => {
+                out.push_str(&frame::diagnostic(set, diagnostic));
+                out.push('\n');
+            }
+        }
+    }
+    let (colour, word) = match exit {
+        Exit::Ok => (style::GREEN, "ok"),
+        _ => (style::RED, "failed"),
+    };
+    let _ = writeln!(
+        out,
+        "{}: {}, {}, {}",
+        style::paint(colour, word),
+        many(resources, "resource"),
+        many(errors, "error"),
+        many(warnings, "warning"),
+    );
+    for ((version, kind), count) in set.unknown_kinds() {
+        let _ = writeln!(out, "passed by: {count} {kind} ({version})");
+    }
+    Ok(Output::answer(out).at_least(exit))
+}
+
+fn many(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn location(set: &ManifestSet, place: &Place) -> Option<Location> {
+    match place {
+        Place::Position(location) => Some(location.clone()),
+        Place::Origin(origin) => set.locate(origin),
+    }
+}
+
+fn severity(diagnostic: &Diagnostic) -> &'static str {
+    match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
         Severity::Note => "note",
-    };
-    let at = diagnostic.labels.first().and_then(|label| match &label.at {
-        Place::Position(location) => Some(location.clone()),
-        Place::Origin(origin) => set.locate(origin),
-    });
-    let place = at.map(|l| format!("{}:{}:{}: ", l.file, l.line, l.column)).unwrap_or_default();
-    anstream::println!("{place}{severity}[{}]: {}", diagnostic.code.as_str(), diagnostic.message);
-    if let Some(help) = &diagnostic.help {
-        anstream::println!("  help: {help}");
     }
+}
+
+fn short(set: &ManifestSet, diagnostic: &Diagnostic) -> String {
+    let at = diagnostic.labels.first().and_then(|label| location(set, &label.at));
+    let at = at.map(|l| format!("{}: ", crate::place::column(&l))).unwrap_or_default();
+    let code = diagnostic.code.as_str();
+    let help = diagnostic.help.as_ref().map(|h| format!(" ({h})")).unwrap_or_default();
+    format!("{at}{}[{code}]: {}{help}\n", severity(diagnostic), diagnostic.message)
+}
+
+fn as_json(set: &ManifestSet, diagnostic: &Diagnostic) -> serde_json::Value {
+    let labels: Vec<_> = diagnostic
+        .labels
+        .iter()
+        .filter_map(|label| {
+            let at = location(set, &label.at)?;
+            Some(json!({"file": at.file, "line": at.line, "column": at.column, "text": label.text}))
+        })
+        .collect();
+    json!({
+        "code": diagnostic.code.as_str(), "severity": severity(diagnostic), "message": diagnostic.message,
+        "field": diagnostic.field, "labels": labels, "help": diagnostic.help,
+    })
 }

@@ -1,15 +1,15 @@
 //! `dryroute export`: the Envoy configuration of a proxy, ready to run.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::ValueEnum;
 use dryroute::envoy::export::{self, OneMachine};
-use dryroute::istiod::{Node, Proxy};
-use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute::istiod::Proxy;
 
-use crate::Input;
+use crate::error::{CliError, Output};
+use crate::input::Input;
+use crate::who;
 
 /// What to write.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -45,46 +45,36 @@ impl From<Document> for export::Document {
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The workload whose proxy is asked, as `namespace/name` of a pod or controller.
-    workload: String,
+    /// The proxy: ns/pod, ns/deployment, pod.ns, or router:ns/key=value,… for a gateway by its labels
+    proxy: String,
     #[command(flatten)]
     input: Input,
-    /// What to write.
+    /// What to write
     #[arg(short = 'o', long = "output", default_value = "bootstrap")]
     output: Document,
-    /// Make it run on one machine: real sockets on 127.0.0.1 that speak the PROXY protocol, one stand-in for every endpoint.
+    /// Make it run on one machine: real sockets on 127.0.0.1 that speak the PROXY protocol, one stand-in for every endpoint
     #[arg(long)]
     loopback: bool,
-    /// The stand-in of every endpoint.
+    /// The stand-in of every endpoint
     #[arg(long, value_name = "ADDRESS", requires = "loopback", default_value = "127.0.0.1:18080")]
     upstream: SocketAddr,
-    /// The port of the admin interface.
+    /// The port of the admin interface
     #[arg(long, value_name = "PORT", requires = "loopback", default_value_t = 15000)]
     admin_port: u16,
 }
 
-pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
-    let set = args.input.load().map_err(|e| e.to_string())?;
-    let mesh = Arc::new(Mesh::new(set, MeshOptions::default()));
-    let Some(workload) = mesh.workloads().iter().find(|w| w.full_name() == args.workload) else {
-        let known: Vec<String> = mesh.workloads().iter().map(|w| w.full_name().to_string()).collect();
-        return Err(format!(
-            "there is no workload {}; the manifests have: {}",
-            args.workload,
-            known.join(", ")
-        ));
-    };
-    let node = Node::of(&mesh, workload)
-        .ok_or_else(|| format!("{} has no proxy: {}", args.workload, workload.proxy_reason))?;
-    let proxy = Proxy::new(mesh.clone(), node);
+pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
+    let loaded = args.input.load()?;
+    let node = who::node(&loaded.mesh, &args.proxy, &args.input.namespace()?)?;
+    let proxy = Proxy::new(loaded.mesh.clone(), node);
     let machine =
         OneMachine { upstream: args.upstream, admin_port: args.admin_port, ..OneMachine::default() };
     let loopback = args.loopback.then_some(&machine as &dyn export::Loopback);
     let out = export::export(&proxy.snapshot(), args.output.into(), loopback);
+    let mut output = Output::json(&out.document)?.at_least(loaded.exit);
+    output.stderr = loaded.stderr;
     for what in &out.left_out {
-        anstream::eprintln!("left out: {what}");
+        let _ = writeln!(output.stderr, "left out: {what}");
     }
-    let text = serde_json::to_string_pretty(&out.document).map_err(|e| e.to_string())?;
-    anstream::println!("{text}");
-    Ok(ExitCode::SUCCESS)
+    Ok(output)
 }

@@ -1,116 +1,188 @@
-//! `dryroute proxy-config`: what would this sidecar be told?
+//! `dryroute proxy-config`: what would this proxy be told?
+//!
+//! The tables are those of `istioctl proxy-config`, cell for cell; `-o wide` adds who made each line.
+//! istioctl: `pkg/writer/envoy/configdump`.
 
-use std::process::ExitCode;
-use std::sync::Arc;
+mod clusters;
+mod endpoints;
+mod listeners;
+mod routes;
 
-use clap::ValueEnum;
-use comfy_table::Table;
-use dryroute::envoy::config::ListenerAddress;
-use dryroute::istiod::node::Node;
-use dryroute::istiod::proxy::Proxy;
-use dryroute::mesh::{Mesh, MeshOptions, ProxyKind};
+use clap::{Subcommand, ValueEnum};
+use dryroute::envoy::export::{self, Document, Snapshot};
+use dryroute::istiod::Proxy;
+use dryroute::mesh::Mesh;
 use dryroute::origin::Origin;
 
-use crate::Input;
-
-/// What to print.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Section {
-    Listeners,
-    Routes,
-    Clusters,
-}
+use crate::error::{CliError, Output};
+use crate::input::Input;
+use crate::{place, who};
 
 /// Arguments of `proxy-config`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to print.
+    #[command(subcommand)]
     section: Section,
-    /// The workload whose sidecar is asked, as `namespace/name` of a pod or controller.
-    workload: String,
+}
+
+/// What to print.
+#[derive(Debug, Subcommand)]
+enum Section {
+    /// Listeners and where their filter chains lead
+    #[command(visible_aliases = ["listener", "lds"])]
+    Listeners(listeners::Args),
+    /// Route configurations, their virtual hosts and routes
+    #[command(visible_aliases = ["route", "rds"])]
+    Routes(routes::Args),
+    /// Clusters
+    #[command(visible_aliases = ["cluster", "cds"])]
+    Clusters(clusters::Args),
+    /// Endpoints of clusters
+    #[command(visible_aliases = ["endpoint", "eds"])]
+    Endpoints(endpoints::Args),
+}
+
+/// What every table needs to know.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The proxy: ns/pod, ns/deployment, pod.ns, or router:ns/key=value,… for a gateway by its labels
+    proxy: String,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = Format::Short)]
+    output: Format,
     #[command(flatten)]
     input: Input,
 }
 
-pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
-    let set = args.input.load().map_err(|e| e.to_string())?;
-    let mesh = Arc::new(Mesh::new(set, MeshOptions::default()));
-    let found = mesh.workloads().iter().find(|w| w.full_name() == args.workload);
-    let Some(workload) = found else {
-        let known: Vec<String> = mesh.workloads().iter().map(|w| w.full_name().to_string()).collect();
-        return Err(format!(
-            "there is no workload {}; the manifests have: {}",
-            args.workload,
-            known.join(", ")
-        ));
-    };
-    if workload.proxy != ProxyKind::Sidecar {
-        return Err(format!("{} has no sidecar: {}", args.workload, workload.proxy_reason));
-    }
-    let mut node = Node::sidecar(workload.namespace.clone(), workload.name.clone(), workload.ips.clone());
-    node.labels.clone_from(&workload.labels);
-    node.service_account = workload.service_account.clone();
-    let proxy = Proxy::new(mesh.clone(), node);
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    match args.section {
-        Section::Listeners => {
-            table.set_header(["NAME", "ADDRESS", "CHAINS", "ORIGIN"]);
-            for l in proxy.listeners() {
-                let address = match &l.address {
-                    ListenerAddress::Socket(ip, port) => format!("{ip}:{port}"),
-                    ListenerAddress::Pipe(path) => path.to_string(),
-                };
-                table.add_row([
-                    l.name.to_string(),
-                    address,
-                    l.filter_chains.len().to_string(),
-                    origin(&mesh, &l.origin),
-                ]);
-            }
-        }
-        Section::Routes => {
-            table.set_header(["NAME", "VIRTUAL HOST", "DOMAINS", "ROUTES", "ORIGIN"]);
-            for config in proxy.route_configurations() {
-                for host in &config.virtual_hosts {
-                    table.add_row([
-                        config.name.to_string(),
-                        host.name.to_string(),
-                        host.domains.join(", "),
-                        host.routes.len().to_string(),
-                        origin(&mesh, &host.origin),
-                    ]);
-                }
-            }
-        }
-        Section::Clusters => {
-            table.set_header(["CLUSTER", "TYPE", "ENDPOINTS", "ORIGIN"]);
-            for c in proxy.clusters() {
-                let endpoints: usize = c.load_assignment.endpoints.iter().map(|l| l.lb_endpoints.len()).sum();
-                table.add_row([
-                    c.name.to_string(),
-                    format!("{:?}", c.discovery_type),
-                    endpoints.to_string(),
-                    origin(&mesh, &c.origin),
-                ]);
-            }
-        }
-    }
-    anstream::println!("{table}");
-    Ok(ExitCode::SUCCESS)
+/// Output formats of `proxy-config`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The table of istioctl.
+    Short,
+    /// With the resource, field, file, line and column that made each line.
+    Wide,
+    /// As Envoy's API has it.
+    Json,
+    /// The same as YAML.
+    Yaml,
 }
 
-/// Who made it: `kind name (file:line)`, or the default that did.
-fn origin(mesh: &Mesh, origin: &Origin) -> String {
-    match origin {
-        Origin::Default(text) => text.to_string(),
-        Origin::Field { resource, .. } => {
-            let at = mesh
-                .manifests()
-                .locate(origin)
-                .map(|l| format!(" ({}:{})", l.file, l.line))
-                .unwrap_or_default();
-            format!("{}{at}", mesh.manifests().describe(*resource))
+impl Format {
+    fn is_table(self) -> bool {
+        matches!(self, Self::Short | Self::Wide)
+    }
+}
+
+/// A table being made.
+struct Rows<'a> {
+    mesh: &'a Mesh,
+    wide: bool,
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(mesh: &'a Mesh, format: Format, header: &[&'static str]) -> Self {
+        let wide = format == Format::Wide;
+        let mut header = header.to_vec();
+        if wide {
+            header.push("ORIGIN");
         }
+        Self { mesh, wide, header, rows: Vec::new() }
+    }
+
+    fn push(&mut self, mut cells: Vec<String>, origin: &Origin) {
+        if self.wide {
+            cells.push(place::full(self.mesh, origin));
+        }
+        self.rows.push(cells);
+    }
+
+    fn finish(self, gap: u16) -> String {
+        crate::table::render_with(&self.header, self.rows, gap)
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
+    let common = match &args.section {
+        Section::Listeners(args) => &args.common,
+        Section::Routes(args) => &args.common,
+        Section::Clusters(args) => &args.common,
+        Section::Endpoints(args) => &args.common,
+    };
+    let loaded = common.input.load()?;
+    let node = who::node(&loaded.mesh, &common.proxy, &common.input.namespace()?)?;
+    let proxy = Proxy::new(loaded.mesh.clone(), node);
+    let format = common.output;
+    let stdout = match &args.section {
+        Section::Listeners(args) => {
+            let listeners = listeners::select(&proxy, args);
+            if format.is_table() {
+                listeners::table(&proxy, &listeners, args)
+            } else {
+                resources(&Snapshot { listeners, ..Snapshot::default() }, Document::Lds, format)?
+            }
+        }
+        Section::Routes(args) => {
+            let route_configurations = routes::select(&proxy, args);
+            if format.is_table() {
+                routes::table(&proxy, &route_configurations, args)
+            } else {
+                resources(&Snapshot { route_configurations, ..Snapshot::default() }, Document::Rds, format)?
+            }
+        }
+        Section::Clusters(args) => {
+            let clusters = clusters::select(&proxy, args);
+            if format.is_table() {
+                clusters::table(&proxy, &clusters, args)
+            } else {
+                resources(&Snapshot { clusters, ..Snapshot::default() }, Document::Cds, format)?
+            }
+        }
+        Section::Endpoints(args) => {
+            let clusters = endpoints::select(&proxy, args);
+            if format.is_table() {
+                endpoints::table(&proxy, &clusters, args)
+            } else {
+                resources(&Snapshot { clusters, ..Snapshot::default() }, Document::Eds, format)?
+            }
+        }
+    };
+    Ok(Output { stdout, stderr: loaded.stderr, exit: loaded.exit })
+}
+
+/// The resources of a discovery response, as a list.
+fn resources(snapshot: &Snapshot, document: Document, format: Format) -> Result<String, CliError> {
+    let exported = export::export(snapshot, document, None).document;
+    let list = exported.get("resources").cloned().unwrap_or_default();
+    if format == Format::Yaml {
+        return serde_yaml::to_string(&list).map_err(|error| CliError::new(error.to_string()));
+    }
+    Ok(Output::json(&list)?.stdout)
+}
+
+/// Who made it, as istioctl names resources: `name.namespace`.
+fn managed_by(mesh: &Mesh, origin: &Origin, kind: dryroute::manifest::Kind) -> String {
+    origin
+        .resource()
+        .and_then(|id| mesh.manifests().get(id))
+        .filter(|resource| resource.kind == kind)
+        .map(|resource| format!("{}.{}", resource.meta.name, resource.meta.namespace))
+        .unwrap_or_default()
+}
+
+/// Direction, subset, host and port of `outbound|80|v1|host`; `None` for other names.
+/// istiod: `push_context.go: ParseSubsetKey`.
+fn parse_subset_key(name: &str) -> Option<(&str, &str, &str, u16)> {
+    let mut parts = name.splitn(4, '|');
+    let (direction, port, subset, host) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    Some((direction, subset, host, port.parse().unwrap_or(0)))
+}
+
+/// The order of istioctl: by host, subset, port, direction.
+fn sort_key(name: &str) -> (String, String, u16, String) {
+    match parse_subset_key(name) {
+        Some((direction, subset, host, port)) => (host.into(), subset.into(), port, direction.into()),
+        None => (name.into(), String::new(), 0, String::new()),
     }
 }
