@@ -9,5 +9,6 @@ mod suite {
     mod names;
     mod peer_authentication;
     mod samples;
+    mod visibility;
     mod yaml;
 }

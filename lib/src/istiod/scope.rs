@@ -313,7 +313,7 @@ fn can_merge(a: &ScopedService, b: &ScopedService) -> bool {
         && a.registry == b.registry
         && a.labels == b.labels
         && a.selector == b.selector
-        && a.export_to == b.export_to
+        && a.written_export_to == b.written_export_to
 }
 
 /// The service that a VirtualService's destination names. istiod: `sidecar.go: pickBestVisibleNamespace`.

@@ -90,6 +90,8 @@ pub struct Service {
     pub mesh_external: bool,
     /// Who sees it.
     pub export_to: ExportTo,
+    /// `exportTo` as written, in order and without repetitions: services that say the same in other words do not merge.
+    pub written_export_to: Vec<SmolStr>,
     /// Labels of the object.
     pub labels: IndexMap<SmolStr, SmolStr>,
     /// Labels that select its workloads; empty when it selects none.
@@ -198,6 +200,7 @@ pub(crate) fn from_kubernetes(
         external_name: (resolution == Resolution::Alias).then(|| spec.external_name.clone()),
         mesh_external: external,
         export_to: ExportTo::new(&written, defaults.export_to, &meta.namespace),
+        written_export_to: as_set(&written),
         labels: meta.labels.clone(),
         selector: spec.selector.clone(),
         node_local: spec.internal_traffic_policy == "Local",
@@ -235,6 +238,7 @@ pub(crate) fn from_service_entry(
         })
         .collect();
     let export_to = ExportTo::new(&entry.export_to, defaults.export_to, &meta.namespace);
+    let written_export_to = as_set(&entry.export_to);
     let addresses: Vec<SmolStr> = if entry.addresses.is_empty() {
         vec![UNSPECIFIED]
     } else {
@@ -262,6 +266,7 @@ pub(crate) fn from_service_entry(
                 external_name: None,
                 mesh_external: entry.location == istio::Location::MeshExternal,
                 export_to: export_to.clone(),
+                written_export_to: written_export_to.clone(),
                 labels: meta.labels.clone(),
                 selector: entry.workload_selector.as_ref().map(|s| s.labels.clone()).unwrap_or_default(),
                 node_local: false,
@@ -289,4 +294,11 @@ fn plain_address(text: &str) -> Option<SmolStr> {
             }
         }
     }
+}
+/// The members of a list, in order.
+fn as_set(list: &[SmolStr]) -> Vec<SmolStr> {
+    let mut set = list.to_vec();
+    set.sort();
+    set.dedup();
+    set
 }
