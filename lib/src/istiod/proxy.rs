@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use super::cluster;
 use super::connection_manager::{self, ListenerClass, ProxyHeaders};
@@ -17,7 +17,6 @@ use super::outbound::listener::{ListenerIndex, ListenerKey, ListenerProtocol};
 use super::outbound::{catch_all, route_config};
 use super::scope::{EgressListener, SidecarScope};
 use super::service::ScopedService;
-use crate::envoy::ProxyFacts;
 use crate::envoy::config::{
     Cluster, FilterChain, Listener, NetworkFilter, Route, RouteConfiguration, RouteSpecifier, Tracing,
 };
@@ -78,7 +77,7 @@ impl Proxy {
     pub fn new(mesh: Arc<Mesh>, mut node: Node) -> Self {
         // Automatic addresses that a controller writes are for every proxy that asks for addresses at all.
         node.metadata.dns_auto_allocate |= mesh.features().ip_autoallocate;
-        let domain = format_smolstr!("{}.svc.{}", node.namespace, mesh.cluster_domain());
+        let domain = smol_str::format_smolstr!("{}.svc.{}", node.namespace, mesh.cluster_domain());
         Self {
             mesh,
             node,
@@ -105,29 +104,6 @@ impl Proxy {
     /// Who it is.
     pub fn node(&self) -> &Node {
         &self.node
-    }
-
-    /// What the data plane's header rules need to know about it.
-    pub fn facts(&self) -> ProxyFacts {
-        let node = &self.node;
-        let trust_domain = &self.mesh.config().trust_domain;
-        let kind = match node.node_type {
-            NodeType::Sidecar => "sidecar",
-            NodeType::Router => "router",
-            NodeType::Waypoint => "waypoint",
-        };
-        let address = node.ips.first().copied().unwrap_or_else(|| node.ip_mode().localhost());
-        ProxyFacts {
-            address,
-            identity: format_smolstr!(
-                "spiffe://{trust_domain}/ns/{}/sa/{}",
-                node.namespace,
-                node.service_account
-            ),
-            node_id: format_smolstr!("{kind}~{address}~{}.{}~{}", node.name, node.namespace, self.domain),
-            // Istio's own build of Envoy has it.
-            peer_metadata: true,
-        }
     }
 
     /// Its domain, such as `default.svc.cluster.local`.

@@ -36,15 +36,25 @@ impl Proxy {
         format_smolstr!("{kind}~{ip}~{name}.{namespace}~{}", self.domain())
     }
 
-    /// What header rules need to know about it when a stock Envoy runs its configuration.
-    pub fn stock_envoy_facts(&self) -> ProxyFacts {
-        let Node { namespace, service_account, ips, .. } = self.node();
+    /// What the data plane's header rules need to know about it.
+    pub fn facts(&self) -> ProxyFacts {
+        let node = self.node();
         let trust_domain = &self.mesh().config().trust_domain;
         ProxyFacts {
-            address: ips.first().copied().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into()),
-            identity: format_smolstr!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"),
+            address: node.ips.first().copied().unwrap_or_else(|| node.ip_mode().localhost()),
+            identity: format_smolstr!(
+                "spiffe://{trust_domain}/ns/{}/sa/{}",
+                node.namespace,
+                node.service_account
+            ),
             node_id: self.node_id(),
-            peer_metadata: false,
+            // Istio's own build of Envoy has it.
+            peer_metadata: true,
         }
+    }
+
+    /// The same when a stock Envoy, which lacks Istio's own filters, runs its configuration.
+    pub fn stock_envoy_facts(&self) -> ProxyFacts {
+        ProxyFacts { peer_metadata: false, ..self.facts() }
     }
 }

@@ -4,7 +4,7 @@ use dryroute::envoy::config::{Cluster, UpstreamTlsContext, UpstreamTlsMode, Upst
 use dryroute::envoy::decision::TcpDecision;
 use dryroute::envoy::{
     ApplicationProtocol, Capture, Connection, ConnectionOutcome, HttpBranch, HttpDecision, HttpOutcome,
-    HttpRequest, HttpResponse, NoRecord, ProxyFacts, ResponseFlag, Transport, Xds, decide, respond,
+    HttpRequest, HttpResponse, NoRecord, ResponseFlag, Transport, Xds, decide, respond,
 };
 use dryroute::istiod::Proxy;
 use serde_json::{Map, Value, json};
@@ -28,7 +28,7 @@ pub(super) fn answer(proxy: &Proxy, sent: &Sent) -> Map<String, Value> {
     };
     let request = (sent.protocol != "tcp").then_some(&request);
     // The recordings were made with a stock Envoy, which lacks Istio's own filters.
-    let facts = ProxyFacts { peer_metadata: false, ..proxy.facts() };
+    let facts = proxy.stock_envoy_facts();
     let decision = decide(proxy, &facts, capture, &connection, request, &mut NoRecord);
     let mut put = |key: &str, value: Value| {
         if value.as_str() != Some("") {
