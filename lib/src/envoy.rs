@@ -26,6 +26,7 @@ pub mod xds;
 pub use decision::{
     ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts, decide, respond,
 };
+pub use filter_chain::overlapping_chains;
 pub use ledger::{HeaderChange, HeaderValue};
 pub use recorder::{NoRecord, Record, Recorder};
 pub use reply::{HttpResponse, LocalReply, ResponseFlag};

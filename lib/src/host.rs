@@ -78,9 +78,16 @@ pub fn more_specific(a: &str, b: &str) -> bool {
 
 /// Sorts hosts by Istio's order, most specific first.
 pub fn sort(hosts: &mut [&str]) {
-    hosts.sort_by(|a, b| {
-        is_wildcard(a).cmp(&is_wildcard(b)).then_with(|| b.len().cmp(&a.len())).then_with(|| a.cmp(b))
-    });
+    hosts.sort_by(|a, b| order(a, b));
+}
+
+/// Sorts hosts by Istio's order, most specific first.
+pub fn sort_names(hosts: &mut [SmolStr]) {
+    hosts.sort_by(|a, b| order(a, b));
+}
+
+fn order(a: &str, b: &str) -> std::cmp::Ordering {
+    is_wildcard(a).cmp(&is_wildcard(b)).then_with(|| b.len().cmp(&a.len())).then_with(|| a.cmp(b))
 }
 
 /// The host of `hosts`, in Istio's order, that is used for `needle`.

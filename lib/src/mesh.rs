@@ -21,6 +21,8 @@ pub mod delegate;
 pub mod destination_rule;
 pub mod endpoint;
 pub mod features;
+pub mod gateway;
+pub mod ingress;
 pub mod policy;
 pub mod service;
 pub mod virtual_service;
@@ -33,6 +35,7 @@ pub use config::EffectiveConfig;
 pub use destination_rule::{DestinationRule, DestinationRules, PlacedSubset};
 pub use endpoint::{Address, Endpoint, Health};
 pub use features::Features;
+pub use gateway::{Gateway, GatewaySelector};
 pub use policy::{Config, Configs, selects};
 pub use service::{Registry, Resolution, Service, ServicePort, UNSPECIFIED};
 pub use virtual_service::{Generator, HttpRule, MESH_GATEWAY, Rule, VirtualService};
@@ -71,8 +74,6 @@ impl Default for MeshOptions {
 pub struct Policies {
     /// Sidecars.
     pub sidecars: Configs<istio::Sidecar>,
-    /// Istio's Gateways.
-    pub gateways: Configs<istio::Gateway>,
     /// PeerAuthentications.
     pub peer_authentications: Configs<istio::PeerAuthentication>,
     /// AuthorizationPolicies.
@@ -120,6 +121,8 @@ pub struct Mesh {
     services: Vec<Arc<Service>>,
     by_host: FxHashMap<SmolStr, Vec<u32>>,
     virtual_services: Vec<Arc<VirtualService>>,
+    by_gateway: FxHashMap<SmolStr, Vec<u32>>,
+    gateways: Vec<Arc<Gateway>>,
     destination_rules: DestinationRules,
     policies: Policies,
     workloads: Vec<Workload>,
@@ -191,6 +194,23 @@ impl Mesh {
     /// All VirtualServices with hosts, delegates merged, oldest first.
     pub fn virtual_services(&self) -> &[Arc<VirtualService>] {
         &self.virtual_services
+    }
+
+    /// The VirtualServices that are bound to a gateway (`namespace/name`, or `mesh`), oldest first.
+    pub fn virtual_services_of<'a>(
+        &'a self,
+        gateway: &str,
+    ) -> impl Iterator<Item = &'a Arc<VirtualService>> + use<'a> {
+        self.by_gateway
+            .get(gateway)
+            .into_iter()
+            .flatten()
+            .filter_map(|i| self.virtual_services.get(*i as usize))
+    }
+
+    /// All Gateways, those made from other resources included, oldest first, then by name and namespace.
+    pub fn gateways(&self) -> &[Arc<Gateway>] {
+        &self.gateways
     }
 
     /// All DestinationRules.

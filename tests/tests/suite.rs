@@ -6,6 +6,7 @@
 mod suite {
     mod conformance;
     mod egress_gateway;
+    mod ingress;
     mod names;
     mod peer_authentication;
     mod samples;

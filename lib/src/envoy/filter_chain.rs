@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::config::{
@@ -49,6 +50,64 @@ impl<'a> Detected<'a> {
             Transport::Plaintext => raw(&[]),
         }
     }
+}
+
+/// Two chains whose conditions overlap, by their numbers: Envoy refuses a listener that has such.
+///
+/// Envoy: `filter_chain_manager_impl.cc: addFilterChains`: each combination of conditions leads to one chain only. What
+/// is wider or narrower is no overlap: the narrower wins.
+pub fn overlapping_chains(chains: &[Arc<FilterChain>]) -> Option<(usize, usize)> {
+    let mut seen: FxHashMap<Combination, usize> = FxHashMap::default();
+    for (number, chain) in chains.iter().enumerate() {
+        for combination in combinations(&chain.filter_chain_match) {
+            if let Some(first) = seen.insert(combination, number)
+                && first != number
+            {
+                return Some((first, number));
+            }
+        }
+    }
+    None
+}
+
+/// One condition of each kind; `None` is the absence of one.
+type Combination = (
+    Option<u16>,
+    Option<IpNet>,
+    Option<SmolStr>,
+    Option<TransportProtocol>,
+    Option<SmolStr>,
+    ConnectionSourceType,
+    Option<IpNet>,
+);
+
+fn combinations(condition: &FilterChainMatch) -> Vec<Combination> {
+    fn or_absent<T: Clone>(list: &[T]) -> Vec<Option<T>> {
+        if list.is_empty() { vec![None] } else { list.iter().cloned().map(Some).collect() }
+    }
+    let nets = |list: &[IpNet]| -> Vec<Option<IpNet>> {
+        or_absent(&list.iter().map(IpNet::trunc).collect::<Vec<_>>())
+    };
+    let names: Vec<SmolStr> = condition.server_names.iter().map(|name| name.to_lowercase().into()).collect();
+    let mut out = Vec::new();
+    for prefix in nets(&condition.prefix_ranges) {
+        for name in or_absent(&names) {
+            for protocol in or_absent(&condition.application_protocols) {
+                for source in nets(&condition.source_prefix_ranges) {
+                    out.push((
+                        condition.destination_port,
+                        prefix,
+                        name.clone(),
+                        condition.transport_protocol,
+                        protocol.clone(),
+                        condition.source_type,
+                        source,
+                    ));
+                }
+            }
+        }
+    }
+    out
 }
 
 /// The chain that takes the connection; `None` closes it.

@@ -1,6 +1,6 @@
 //! Which resources stand between a workload's listeners and its routes?
 //!
-//! Policies and extensions that select a sidecar's workload, as filters. What is not modelled becomes an opaque filter
+//! Policies and extensions that select a workload or its gateway, as filters. What is not modelled becomes an opaque filter
 //! with its origin, so that nothing behind it is guessed. Invariant: filters stand in istiod's order.
 //! istiod: `listener_builder.go: buildHTTPConnectionManager`; `networkfilter.go: buildCompleteNetworkFilters`;
 //! `policyattachment.go: ShouldAttachPolicy`.
@@ -16,6 +16,9 @@ use crate::envoy::config::{AccessFilter, HttpFilter};
 use crate::manifest::schema::istio::{AuthorizationAction, PolicyTargetReference, WorkloadSelector};
 use crate::mesh::{Config, Configs, Mesh, selects};
 use crate::origin::Origin;
+
+/// The label of the proxies of a Gateway API gateway.
+const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// Which way the listeners point that an EnvoyFilter changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ impl Opaque {
     }
 }
 
-/// The filters that a sidecar's inbound listeners have besides Istio's own, in istiod's order.
+/// The filters that inbound listeners and gateways have besides Istio's own, in istiod's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attached {
     envoy_filters: Vec<Opaque>,
@@ -88,10 +91,19 @@ enum PluginType {
 impl Attached {
     /// The filters of a sidecar's inbound listeners.
     pub fn inbound(proxy: &Proxy) -> Self {
+        Self::new(proxy, PatchContext::SidecarInbound)
+    }
+
+    /// The filters of a gateway's listeners.
+    pub fn gateway(proxy: &Proxy) -> Self {
+        Self::new(proxy, PatchContext::Gateway)
+    }
+
+    fn new(proxy: &Proxy, context: PatchContext) -> Self {
         let (mesh, node) = (proxy.mesh(), proxy.node());
         let policies = mesh.policies();
         let mut out = Self {
-            envoy_filters: envoy_filters(mesh, node, PatchContext::SidecarInbound)
+            envoy_filters: envoy_filters(mesh, node, context)
                 .map(|origin| Opaque::new("EnvoyFilter", origin))
                 .collect(),
             ..Self::default()
@@ -218,7 +230,7 @@ fn namespaces<'a>(mesh: &'a Mesh, node: &'a Node) -> impl Iterator<Item = &'a st
 type Selector<'a> =
     (Option<&'a WorkloadSelector>, &'a Option<PolicyTargetReference>, &'a Vec<PolicyTargetReference>);
 
-/// The policies that select a sidecar: by its labels; those with a target are for gateways and waypoints.
+/// The policies that hold for a proxy: by its labels, or by the Gateway API gateway that they target.
 fn selecting<'a, T>(
     mesh: &'a Mesh,
     node: &'a Node,
@@ -228,8 +240,18 @@ fn selecting<'a, T>(
     let none: IndexMap<SmolStr, SmolStr> = IndexMap::new();
     namespaces(mesh, node).flat_map(|namespace| policies.in_namespace(namespace)).filter(move |policy| {
         let (selector, target, targets) = selector(&policy.spec);
-        target.is_none()
-            && targets.is_empty()
-            && selects(selector.map_or(&none, |selector| &selector.match_labels), &node.labels)
+        let mut targets = targets.iter().chain(target.iter().filter(|_| targets.is_empty())).peekable();
+        if targets.peek().is_some() {
+            return targets.any(|target| policy.namespace == node.namespace && targets_gateway(target, node));
+        }
+        selects(selector.map_or(&none, |selector| &selector.match_labels), &node.labels)
     })
+}
+
+/// Whether a target is the Gateway API gateway that a proxy of the policy's namespace belongs to.
+fn targets_gateway(target: &PolicyTargetReference, node: &Node) -> bool {
+    target.group == "gateway.networking.k8s.io"
+        && target.kind == "Gateway"
+        && (target.namespace.is_empty() || target.namespace == node.namespace)
+        && node.labels.get(GATEWAY_NAME_LABEL).is_some_and(|gateway| *gateway == target.name)
 }

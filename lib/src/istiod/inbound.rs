@@ -29,8 +29,6 @@ pub const VIRTUAL_INBOUND: SmolStr = SmolStr::new_static("virtualInbound");
 /// Everything about traffic to one workload.
 #[derive(Debug)]
 pub struct Inbound {
-    /// The ports of services that lead to the workload, oldest service first.
-    pub targets: Vec<ServiceTarget>,
     /// The TLS that the workload accepts.
     pub peer_authentication: MergedPeerAuthentication,
     /// `virtualInbound` first, where traffic is captured; then the real sockets that a Sidecar asks for.
@@ -41,11 +39,11 @@ impl Inbound {
     /// What a proxy is told.
     pub fn new(proxy: &Proxy) -> Self {
         let node = proxy.node();
-        let targets = target::service_targets(proxy.mesh(), node);
+        let targets = proxy.service_targets();
         let peer_authentication = peer_authentication::compose(proxy.mesh(), &node.namespace, &node.labels);
-        let chains = chain_config::chain_configs(proxy, &targets);
-        let listeners = listener::build(proxy, &targets, &peer_authentication, &chains);
-        Self { targets, peer_authentication, listeners: listeners.into_iter().map(Arc::new).collect() }
+        let chains = chain_config::chain_configs(proxy, targets);
+        let listeners = listener::build(proxy, targets, &peer_authentication, &chains);
+        Self { peer_authentication, listeners: listeners.into_iter().map(Arc::new).collect() }
     }
 
     /// The listener that captured traffic reaches.

@@ -4,14 +4,15 @@
 //! functions of the mesh and the node; what is remembered only saves work.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
-use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
 use super::cluster;
 use super::connection_manager::{self, ListenerClass, ProxyHeaders};
-use super::inbound::{self, Inbound};
+use super::gateway::GatewayConfig;
+use super::inbound::{self, Inbound, ServiceTarget};
+use super::memo::Memo;
 use super::node::{InterceptionMode, Node, NodeType};
 use super::outbound::listener::{ListenerIndex, ListenerKey, ListenerProtocol};
 use super::outbound::{catch_all, route_config};
@@ -26,32 +27,8 @@ use crate::manifest::schema::mesh_config::{NormalizationType, ProxyConfig};
 use crate::mesh::{Mesh, ServicePort};
 use crate::origin::Origin;
 
-/// A map that remembers what was built.
-#[derive(Debug)]
-struct Memo<K, V>(RwLock<FxHashMap<K, V>>);
-
-impl<K, V> Default for Memo<K, V> {
-    fn default() -> Self {
-        Self(RwLock::default())
-    }
-}
-
-impl<K: std::hash::Hash + Eq, V: Clone> Memo<K, V> {
-    fn get<Q>(&self, key: &Q) -> Option<V>
-    where
-        K: std::borrow::Borrow<Q>,
-        Q: std::hash::Hash + Eq + ?Sized,
-    {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    fn insert(&self, key: K, value: V) -> V {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(value).clone()
-    }
-}
-
 /// The routes of a VirtualService on a port.
-type Routes = Arc<[Arc<Route>]>;
+pub type Routes = Arc<[Arc<Route>]>;
 
 /// One proxy of a mesh.
 #[derive(Debug)]
@@ -64,7 +41,9 @@ pub struct Proxy {
     fallthrough: OnceLock<Arc<FilterChain>>,
     virtual_outbound: OnceLock<Option<Arc<Listener>>>,
     http_proxy: OnceLock<Option<Arc<Listener>>>,
+    service_targets: OnceLock<Vec<ServiceTarget>>,
     inbound: OnceLock<Inbound>,
+    gateway: OnceLock<GatewayConfig>,
     listeners: Memo<ListenerKey, Option<Arc<Listener>>>,
     routes: Memo<(usize, u32, u16), Routes>,
     hosts: Memo<(SmolStr, SmolStr), Option<VirtualHostChoice>>,
@@ -87,7 +66,9 @@ impl Proxy {
             fallthrough: OnceLock::new(),
             virtual_outbound: OnceLock::new(),
             http_proxy: OnceLock::new(),
+            service_targets: OnceLock::new(),
             inbound: OnceLock::new(),
+            gateway: OnceLock::new(),
             listeners: Memo::default(),
             routes: Memo::default(),
             hosts: Memo::default(),
@@ -119,6 +100,16 @@ impl Proxy {
     /// The proxy configuration it starts with. istiod: `context.go: NodeMetadata.ProxyConfigOrDefault`.
     pub fn proxy_config(&self) -> &ProxyConfig {
         self.node.metadata.proxy_config.as_deref().unwrap_or(&self.mesh.config().default_config)
+    }
+
+    /// The services that its workload is an endpoint of.
+    pub fn service_targets(&self) -> &[ServiceTarget] {
+        self.service_targets.get_or_init(|| inbound::target::service_targets(&self.mesh, &self.node))
+    }
+
+    /// What it is told as a gateway.
+    pub fn gateway(&self) -> &GatewayConfig {
+        self.gateway.get_or_init(|| GatewayConfig::new(self))
     }
 
     /// What it is told about traffic to its workload.
@@ -271,6 +262,9 @@ impl Proxy {
 
     /// All listeners, outbound ones first.
     pub fn listeners(&self) -> Vec<Arc<Listener>> {
+        if self.node.node_type == NodeType::Router {
+            return self.gateway().listeners(self);
+        }
         if self.node.node_type != NodeType::Sidecar || self.listen_port().is_none() {
             return Vec::new();
         }
@@ -312,6 +306,9 @@ impl Proxy {
 
 impl Xds for Proxy {
     fn listener(&self, capture: Capture, destination: IpAddr, port: u16) -> Option<Arc<Listener>> {
+        if self.node.node_type == NodeType::Router && capture == Capture::Direct {
+            return self.gateway().listener(self, destination, port);
+        }
         if self.node.node_type != NodeType::Sidecar || self.listen_port().is_none() {
             return None;
         }
@@ -331,13 +328,14 @@ impl Xds for Proxy {
             return known;
         }
         let built = match self.node.node_type {
-            NodeType::Sidecar => {
-                route_config::virtual_host(self, name, &host).map(|(configuration, virtual_host)| {
-                    VirtualHostChoice { route_configuration: Arc::new(configuration), virtual_host }
-                })
-            }
-            NodeType::Router | NodeType::Waypoint => None,
+            NodeType::Sidecar => route_config::virtual_host(self, name, &host),
+            NodeType::Router => self.gateway().virtual_host(self, name, &host),
+            NodeType::Waypoint => None,
         };
+        let built = built.map(|(configuration, virtual_host)| VirtualHostChoice {
+            route_configuration: Arc::new(configuration),
+            virtual_host,
+        });
         self.hosts.insert(key, built)
     }
 
@@ -347,7 +345,8 @@ impl Xds for Proxy {
         }
         let built = match self.node.node_type {
             NodeType::Sidecar => route_config::build(self, name).map(Arc::new),
-            NodeType::Router | NodeType::Waypoint => None,
+            NodeType::Router => self.gateway().route_configuration(self, name).map(Arc::new),
+            NodeType::Waypoint => None,
         };
         self.route_configurations.insert(name.into(), built)
     }

@@ -124,6 +124,19 @@ pub fn build_http_routes<'a>(
     out
 }
 
+/// Whether [`build_http_routes`] gives any route, without building it.
+pub fn has_routes<'a>(rules: impl IntoIterator<Item = &'a HttpRule>, options: &RouteOptions<'_>) -> bool {
+    rules.into_iter().any(|rule| {
+        rule.route.match_.is_empty() || rule.route.match_.iter().any(|condition| applies(condition, options))
+    })
+}
+
+/// Whether a match can apply to this proxy and port.
+fn applies(condition: &HttpMatchRequest, options: &RouteOptions<'_>) -> bool {
+    (condition.port == 0 || condition.port == u32::from(options.listen_port))
+        && matching::source_match(condition, &options.proxy, options.is_gateway)
+}
+
 /// Translates one rule with one of its matches; `None` when the match cannot apply to this proxy and port.
 pub fn translate_route(
     name: &str,
@@ -132,13 +145,8 @@ pub fn translate_route(
     options: &RouteOptions<'_>,
 ) -> Option<Route> {
     let HttpRule { route: rule, origin, .. } = rule;
-    if let Some((condition, _)) = &condition {
-        if condition.port != 0 && condition.port != u32::from(options.listen_port) {
-            return None;
-        }
-        if !matching::source_match(condition, &options.proxy, options.is_gateway) {
-            return None;
-        }
+    if condition.as_ref().is_some_and(|(condition, _)| !applies(condition, options)) {
+        return None;
     }
     let mut route_name = rule.name.clone();
     let (route_match, route_origin) = match condition {

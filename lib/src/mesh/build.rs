@@ -15,7 +15,7 @@ use super::virtual_service::{Naming, merge_delegates};
 use super::workload::{Surroundings, from_pod, from_template};
 use super::{
     DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
-    Service, Workload, destination_rule, endpoint, selects, service, virtual_service,
+    Service, Workload, destination_rule, endpoint, gateway, ingress, selects, service, virtual_service,
 };
 use crate::diagnostic::Diagnostic;
 use crate::manifest::schema::kubernetes::PodTemplateSpec;
@@ -61,7 +61,20 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
     for (i, s) in services.iter().enumerate() {
         by_host.entry(s.hostname.clone()).or_default().push(i as u32);
     }
-    let virtual_services = virtual_services(&manifests, &options, &config);
+    let (mut gateways, generated) = ingresses(&manifests, &options, &config, &policies);
+    gateways.extend(manifests.resources().filter_map(|r| match &r.spec {
+        Spec::Gateway(spec) => Some(gateway::from_resource(r, spec)),
+        _ => None,
+    }));
+    gateways.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
+    let virtual_services = virtual_services(&manifests, &options, &config, generated);
+    let mut by_gateway: FxHashMap<SmolStr, Vec<u32>> = FxHashMap::default();
+    for (i, vs) in virtual_services.iter().enumerate() {
+        for gateway in &vs.gateways {
+            // One that names a gateway twice is there twice, as in istiod.
+            by_gateway.entry(gateway.clone()).or_default().push(i as u32);
+        }
+    }
     let destination_rules = destination_rules(&manifests, &options, &config);
     Mesh {
         manifests,
@@ -71,6 +84,8 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
         services,
         by_host,
         virtual_services,
+        by_gateway,
+        gateways: gateways.into_iter().map(Arc::new).collect(),
         destination_rules,
         policies,
         workloads,
@@ -126,7 +141,6 @@ fn policies(manifests: &ManifestSet) -> Policies {
     for r in manifests.resources() {
         match &r.spec {
             Spec::Sidecar(s) => p.sidecars.push(r, s),
-            Spec::Gateway(s) => p.gateways.push(r, s),
             Spec::PeerAuthentication(s) => p.peer_authentications.push(r, s),
             Spec::AuthorizationPolicy(s) => p.authorization_policies.push(r, s),
             Spec::RequestAuthentication(s) => p.request_authentications.push(r, s),
@@ -147,7 +161,6 @@ fn policies(manifests: &ManifestSet) -> Policies {
         }
     }
     p.sidecars.sort();
-    p.gateways.sort();
     p.peer_authentications.sort();
     p.authorization_policies.sort();
     p.request_authentications.sort();
@@ -346,10 +359,35 @@ fn resolve_aliases(services: &mut [Service]) {
     }
 }
 
+/// Gateways and VirtualServices that istiod makes from Ingresses.
+fn ingresses(
+    manifests: &ManifestSet,
+    options: &MeshOptions,
+    config: &EffectiveConfig,
+    policies: &Policies,
+) -> (Vec<gateway::Gateway>, Vec<virtual_service::VirtualService>) {
+    let named_port = |namespace: &str, name: &str, port: &str| {
+        manifests.resources().filter(|r| r.meta.name == name && r.meta.namespace == namespace).find_map(|r| {
+            match &r.spec {
+                Spec::Service(spec) => spec.ports.iter().find(|p| p.name == port).map(|p| p.port),
+                _ => None,
+            }
+        })
+    };
+    let around = ingress::Surroundings {
+        config,
+        classes: &policies.ingress_classes,
+        cluster_domain: &options.cluster_domain,
+        named_port: &named_port,
+    };
+    ingress::convert(&policies.ingresses, &around)
+}
+
 fn virtual_services(
     manifests: &ManifestSet,
     options: &MeshOptions,
     config: &EffectiveConfig,
+    generated: Vec<virtual_service::VirtualService>,
 ) -> Vec<Arc<virtual_service::VirtualService>> {
     let naming =
         Naming { domain: &options.resource_domain, export_to: &config.default_virtual_service_export_to };
@@ -359,6 +397,7 @@ fn virtual_services(
             Spec::VirtualService(spec) => Some(virtual_service::from_resource(r, spec, naming)),
             _ => None,
         })
+        .chain(generated)
         .collect();
     all.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
     merge_delegates(all)

@@ -13,6 +13,10 @@ use crate::manifest::schema::istio::{Destination, HttpRoute, RouteDestination, T
 use crate::manifest::{Resource, Timestamp};
 use crate::origin::{Origin, ResourceId};
 
+/// Whose rules a VirtualService follows: `gateway` or `ingress` on those that istiod makes.
+const ROUTE_SEMANTICS: &str = "internal.istio.io/route-semantics";
+/// The resources that a generated VirtualService was made from.
+const PARENTS: &str = "internal.istio.io/parents";
 /// The gateway name that means every sidecar.
 pub const MESH_GATEWAY: SmolStr = SmolStr::new_static("mesh");
 
@@ -71,6 +75,8 @@ pub struct VirtualService {
     pub creation: Option<Timestamp>,
     /// Who wrote it.
     pub generator: Generator,
+    /// Whether it stands for a TLSRoute, whose rules also hold where TLS ends.
+    pub from_tls_route: bool,
     /// The resource.
     pub resource: ResourceId,
 }
@@ -101,11 +107,22 @@ pub(crate) fn from_resource(
     naming: Naming<'_>,
 ) -> VirtualService {
     let namespace = &resource.meta.namespace;
-    let short = |h: &SmolStr| resolve_short_name(h, namespace, naming.domain);
+    let annotation = |name: &str| resource.meta.annotations.get(name).map_or("", SmolStr::as_str);
+    let generator = match annotation(ROUTE_SEMANTICS) {
+        "gateway" => Generator::GatewayApi,
+        "ingress" => Generator::Ingress,
+        _ => Generator::User,
+    };
+    // Names that the Gateway API's translation writes are complete. istiod: `virtualservice_controller.go`.
+    let complete = generator == Generator::GatewayApi;
+    let short = |h: &SmolStr| {
+        if complete { h.clone() } else { resolve_short_name(h, namespace, naming.domain) }
+    };
     let gateways = |list: &[SmolStr]| -> Vec<SmolStr> {
-        list.iter()
-            .map(|g| if *g == MESH_GATEWAY { g.clone() } else { resolve_gateway_name(g, namespace) })
-            .collect()
+        let resolved = |g: &SmolStr| {
+            if complete || *g == MESH_GATEWAY { g.clone() } else { resolve_gateway_name(g, namespace) }
+        };
+        list.iter().map(resolved).collect()
     };
     let destination = |d: &mut Option<Destination>| {
         if let Some(d) = d {
@@ -172,7 +189,8 @@ pub(crate) fn from_resource(
         tcp,
         export_to: ExportTo::new(&spec.export_to, naming.export_to, namespace),
         creation: resource.meta.creation_timestamp.clone(),
-        generator: Generator::User,
+        generator,
+        from_tls_route: annotation(PARENTS).starts_with("TLSRoute/"),
         resource: resource.id,
     }
 }

@@ -35,7 +35,7 @@ pub fn names(proxy: &Proxy) -> Vec<SmolStr> {
     }
     let mut ports: Vec<u16> = ingress(proxy).filter_map(|(listener, _)| port_of(listener)).collect();
     if uses_services(proxy) {
-        ports.extend(proxy.inbound().targets.iter().map(|target| target.target_port));
+        ports.extend(proxy.service_targets().iter().map(|target| target.target_port));
     }
     ports.sort_unstable();
     ports.dedup();
@@ -98,7 +98,7 @@ fn split_host_port(text: &str) -> Option<(&str, u16)> {
 }
 
 fn from_services(proxy: &Proxy, port: u16) -> Option<Cluster> {
-    let target = proxy.inbound().targets.iter().find(|target| target.target_port == port)?;
+    let target = proxy.service_targets().iter().find(|target| target.target_port == port)?;
     let endpoint = match proxy.mesh().config().inbound_traffic_policy {
         InboundTrafficPolicyMode::Passthrough => None,
         InboundTrafficPolicyMode::Localhost => {
@@ -129,7 +129,7 @@ fn from_ingress(
     listener: &IstioIngressListener,
     origin: Origin,
 ) -> Option<Cluster> {
-    let target = proxy.inbound().targets.iter().find(|target| target.target_port == port);
+    let target = proxy.service_targets().iter().find(|target| target.target_port == port);
     let protocol = Protocol::parse(&listener.port.as_ref()?.protocol);
     Some(build_cluster(
         proxy,
