@@ -6,12 +6,15 @@
 //! Invariant: this room knows neither Kubernetes nor Istio's resources. Configuration comes through [`Xds`], and each
 //! part of it carries an [`Origin`](crate::origin::Origin) that is passed on, never looked into.
 
+mod cluster;
 pub mod config;
+mod connection;
 pub mod decision;
 pub mod domain;
 pub mod export;
 mod filter_chain;
 mod headers;
+mod http;
 pub mod ledger;
 pub mod matching;
 mod path;
@@ -19,14 +22,15 @@ mod rbac;
 pub mod recorder;
 pub mod reply;
 pub mod request;
+mod tcp_proxy;
 mod tls;
 pub mod upstream;
 pub mod xds;
 
-pub use decision::{
-    ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts, decide, respond,
-};
+pub use connection::decide;
+pub use decision::{ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts};
 pub use filter_chain::overlapping_chains;
+pub use http::respond;
 pub use ledger::{HeaderChange, HeaderValue};
 pub use recorder::{NoRecord, Record, Recorder};
 pub use reply::{HttpResponse, LocalReply, ResponseFlag};

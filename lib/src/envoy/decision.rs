@@ -14,10 +14,8 @@ use super::config::{
     TrafficDirection, VirtualHost, WeightedCluster,
 };
 use super::ledger::HeaderChange;
-use super::recorder::Recorder;
-use super::reply::{HttpResponse, LocalReply, ResponseFlag};
-use super::request::{Connection, HttpRequest};
-use super::xds::{Capture, Xds};
+use super::reply::{LocalReply, ResponseFlag};
+use super::request::HttpRequest;
 use crate::origin::Origin;
 
 /// What header rules need to know about the proxy itself.
@@ -130,8 +128,10 @@ pub struct HttpDecision {
 /// What the response pass needs to know of the way in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Downstream {
-    /// The client's address, as the proxy sees it.
+    /// The client's address, as the proxy trusts `x-forwarded-for` to tell it.
     pub remote_address: IpAddr,
+    /// The address of the connection's other end.
+    pub direct_remote_address: IpAddr,
     /// The address the client connected to.
     pub local_address: IpAddr,
     /// The port the client connected to.
@@ -154,6 +154,8 @@ pub struct Downstream {
     pub decorator: Option<SmolStr>,
     /// Whether the request carried the client's `x-envoy-peer-metadata`, `x-envoy-peer-metadata-id`.
     pub peer_metadata: (bool, bool),
+    /// Whether this proxy describes itself to its peers.
+    pub exchanges_metadata: bool,
 }
 
 /// One thing that may happen to a request.
@@ -227,34 +229,4 @@ pub struct Mirror {
     pub request: HttpRequest,
     /// Who made it.
     pub origin: Origin,
-}
-
-/// What a proxy does with a connection and its first request.
-///
-/// `request` is needed when the bytes are HTTP; a connection whose bytes are not may go without.
-pub fn decide<X: Xds + ?Sized, R: Recorder>(
-    _xds: &X,
-    _facts: &ProxyFacts,
-    _capture: Capture,
-    _connection: &Connection,
-    _request: Option<&HttpRequest>,
-    _recorder: &mut R,
-) -> Decision {
-    Decision {
-        listener: None,
-        filter_chain: None,
-        outcome: ConnectionOutcome::Unknown {
-            reason: SmolStr::new_static("not decided yet"),
-            origin: Origin::default("none"),
-        },
-    }
-}
-
-/// The response of an upstream as the client of this proxy receives it, and how its headers changed.
-pub fn respond(
-    _decision: &HttpDecision,
-    _branch: &HttpBranch,
-    upstream: &HttpResponse,
-) -> (HttpResponse, Vec<HeaderChange>) {
-    (upstream.clone(), Vec::new())
 }

@@ -23,3 +23,33 @@ fn hold(suite: Suite, folder: &str, file: &str, floor: usize) {
 fn simulation() {
     hold(Suite::Simulation, "simulation", "cases.jsonl", 251);
 }
+
+#[test]
+fn differential_sidecar_http() {
+    hold(Suite::Differential, "differential", "sidecar-http.jsonl", 1541);
+}
+
+#[test]
+fn differential_visibility() {
+    hold(Suite::Differential, "differential", "visibility.jsonl", 1850);
+}
+
+#[test]
+fn differential_service_entry() {
+    hold(Suite::Differential, "differential", "service-entry.jsonl", 1343);
+}
+
+#[test]
+fn differential_destination_rule() {
+    hold(Suite::Differential, "differential", "destination-rule.jsonl", 1920);
+}
+
+#[test]
+fn differential_tls_tcp() {
+    hold(Suite::Differential, "differential", "tls-tcp.jsonl", 1352);
+}
+
+#[test]
+fn differential_egress_gateway() {
+    hold(Suite::Differential, "differential", "egress-gateway.jsonl", 1265);
+}

@@ -1,0 +1,398 @@
+//! What does an HTTP connection manager do with a request?
+//!
+//! The codec's checks, path normalization, headers, virtual host and route; then the filters and the router. Envoy: `conn_manager_impl.cc:
+//! ActiveStream::decodeHeaders`, in its order. Invariant: the probabilities of a decision's branches sum to 1.
+
+mod codec;
+mod filter;
+mod formatter;
+mod local_reply;
+mod operations;
+mod redirect;
+mod response;
+mod rewrite;
+mod router;
+mod sanitize;
+mod tracing;
+
+use std::sync::Arc;
+
+use smol_str::{SmolStr, StrExt as _};
+
+pub use response::respond;
+
+use self::codec::Refusal;
+use self::local_reply::{Answer, Circumstances};
+use super::config::{HttpConnectionManager, HttpFilter, RequireTls, RouteSpecifier, TrafficDirection};
+use super::connection::{Arrival, note};
+use super::decision::{Downstream, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts};
+use super::headers::{self, Hand, envoy, literal};
+use super::ledger::{By, Ledger};
+use super::matching::{self, Metadata, Subject};
+use super::path::{self, Normalized};
+use super::recorder::{Recorder, StepKind};
+use super::reply::ResponseFlag;
+use super::request::{ApplicationProtocol, Connection, HttpRequest};
+use super::tls::Session;
+use super::xds::Xds;
+use super::{domain, recorder};
+use crate::origin::Origin;
+
+/// What the connection manager does; `request` is `None` when the bytes are no HTTP.
+pub(crate) fn decide<X: Xds + ?Sized, R: Recorder>(
+    arrival: &Arrival<'_, X>,
+    manager: &Arc<HttpConnectionManager>,
+    session: Option<Session<'_>>,
+    request: Option<&HttpRequest>,
+    recorder: &mut R,
+) -> HttpDecision {
+    let mut decision = HttpDecision {
+        route_configuration: match &manager.route_specifier {
+            RouteSpecifier::Rds(name) => name.clone(),
+            RouteSpecifier::Inline(configuration) => configuration.name.clone(),
+        },
+        route_configuration_found: None,
+        virtual_host: None,
+        route: None,
+        http_connection_manager: Arc::clone(manager),
+        traffic_direction: arrival.listener.traffic_direction,
+        downstream: downstream(arrival, manager, session, request),
+        branches: Vec::new(),
+    };
+    let mut stream = Stream {
+        xds: arrival.xds,
+        facts: arrival.facts,
+        connection: arrival.connection,
+        destination_restored: arrival.destination_restored(),
+        server_name: arrival.server_name(),
+        metadata: Metadata::new(),
+        tls_redirect: false,
+        chunked: request.is_some_and(|request| headers::has(&request.headers, "transfer-encoding")),
+        internal: false,
+    };
+    let mut request = request.cloned();
+    let mut ledger = Ledger::new(recorder.enabled());
+    let refused = stream.prepare(&mut decision, request.as_mut(), &mut ledger).err();
+    let request = request.unwrap_or_else(nothing);
+    let refused = refused.or_else(|| {
+        stream.route(&mut decision, &request, recorder);
+        upgrade(&decision, &request).map(Box::new)
+    });
+    decision.branches = match refused {
+        Some(answer) => vec![answered(&decision, request, ledger, *answer)],
+        None => {
+            let mut request = request;
+            decorate(&mut decision, &mut request, &mut ledger);
+            filter::run(&stream, &decision, request, ledger, recorder)
+        }
+    };
+    decision
+}
+
+/// What the walk knows besides the decision so far.
+pub(crate) struct Stream<'a, X: ?Sized> {
+    /// What the proxy was told.
+    xds: &'a X,
+    /// The proxy.
+    facts: &'a ProxyFacts,
+    /// The connection.
+    connection: &'a Connection,
+    /// Whether the connection has an original destination.
+    destination_restored: bool,
+    /// The server name that the TLS inspector saw.
+    server_name: &'a str,
+    /// What filters left for each other.
+    metadata: Metadata,
+    /// Whether the virtual host insists on TLS and the request came without.
+    tls_redirect: bool,
+    /// Whether the request has a body of unknown length.
+    chunked: bool,
+    /// Whether the client is an internal one.
+    internal: bool,
+}
+
+/// The stand-in for bytes that are no request.
+fn nothing() -> HttpRequest {
+    HttpRequest {
+        method: SmolStr::default(),
+        path: SmolStr::default(),
+        authority: SmolStr::default(),
+        scheme: None,
+        headers: Vec::new(),
+    }
+}
+
+fn downstream<X: Xds + ?Sized>(
+    arrival: &Arrival<'_, X>,
+    manager: &HttpConnectionManager,
+    session: Option<Session<'_>>,
+    request: Option<&HttpRequest>,
+) -> Downstream {
+    let connection = arrival.connection;
+    let lines = request.map_or(&[][..], |request| &request.headers);
+    let asks_to_close = headers::get(lines, "connection")
+        .is_some_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close")));
+    let exchanges_metadata =
+        arrival.facts.peer_metadata && manager.http_filters.contains(&HttpFilter::PeerMetadata);
+    Downstream {
+        remote_address: connection.source,
+        direct_remote_address: connection.source,
+        local_address: connection.destination,
+        local_port: connection.port,
+        tls: session.is_some(),
+        peer: session.and_then(|session| session.peer).cloned(),
+        sni: arrival.server_name().into(),
+        protocol: match connection.protocol {
+            ApplicationProtocol::Http10 => "HTTP/1.0",
+            ApplicationProtocol::Http2 => "HTTP/2",
+            ApplicationProtocol::Http11 | ApplicationProtocol::Tcp => "HTTP/1.1",
+        },
+        grpc: headers::get(lines, "content-type").is_some_and(|value| is_grpc(value)),
+        head: request.is_some_and(|request| request.method == "HEAD"),
+        close: asks_to_close || connection.protocol == ApplicationProtocol::Http10,
+        decorator: None,
+        peer_metadata: (
+            headers::has(lines, "x-envoy-peer-metadata"),
+            headers::has(lines, "x-envoy-peer-metadata-id"),
+        ),
+        exchanges_metadata,
+    }
+}
+
+/// Whether a content type is gRPC's. Envoy: `grpc/common.cc: Common::hasGrpcContentType`.
+fn is_grpc(content_type: &str) -> bool {
+    content_type.strip_prefix("application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with('+'))
+}
+
+impl<X: Xds + ?Sized> Stream<'_, X> {
+    /// The codec, path normalization and the connection manager's own headers.
+    ///
+    /// # Errors
+    ///
+    /// The proxy answers before it looks for a route.
+    fn prepare(
+        &mut self,
+        decision: &mut HttpDecision,
+        request: Option<&mut HttpRequest>,
+        ledger: &mut Ledger,
+    ) -> Result<(), Box<Answer>> {
+        let manager = Arc::clone(&decision.http_connection_manager);
+        let refusal = |refusal: Refusal| {
+            let answer = Answer::new(
+                refusal.status,
+                SmolStr::new_static(refusal.body),
+                SmolStr::new_static(refusal.details),
+                Origin::default("HTTP codec: what is no proper request"),
+            )
+            .early();
+            Box::new(if refusal.protocol_error {
+                answer.flag(ResponseFlag::DownstreamProtocolError)
+            } else {
+                answer
+            })
+        };
+        let Some(request) = request else { return Err(refusal(Refusal::GARBAGE)) };
+        if self.connection.protocol == ApplicationProtocol::Http10 && !manager.accept_http_10 {
+            return Err(refusal(Refusal::LOW_VERSION));
+        }
+        let http2 = self.connection.protocol == ApplicationProtocol::Http2;
+        codec::read(request, &manager, http2).map_err(refusal)?;
+        if request.method == "CONNECT" {
+            return Err(Box::new(rejected_upgrade().early()));
+        }
+        let answer = |status, details| {
+            let origin = Origin::default("HTTP connection manager: path normalization");
+            Box::new(Answer::new(status, SmolStr::default(), SmolStr::new_static(details), origin).early())
+        };
+        if !request.path.starts_with('/') {
+            return Err(answer(404, "absolute_path_rejected"));
+        }
+        let hand = Hand { by: By::Istio, origin: &manager.origin };
+        match path::normalize(&request.path, &manager) {
+            Normalized::Reject => return Err(answer(400, "path_normalization_failed")),
+            Normalized::Redirect(path) => {
+                let mut answer = answer(307, "path_normalization_failed");
+                answer.first.push(("location", literal(SmolStr::new(path))));
+                return Err(answer);
+            }
+            Normalized::Continue(path) if path == request.path.as_str() => {}
+            Normalized::Continue(path) => {
+                let path = SmolStr::new(path);
+                headers::note_pseudo(ledger, ":path", &request.path, &path, hand);
+                request.path = path;
+            }
+        }
+        let peer = sanitize::Peer {
+            address: self.connection.source,
+            local: (self.connection.destination, self.connection.port),
+            tls: decision.downstream.tls,
+            certificate: decision.downstream.peer.as_ref(),
+        };
+        let (client, internal) = sanitize::request(request, ledger, &manager, self.facts, peer);
+        decision.downstream.remote_address = client;
+        self.internal = internal;
+        if !http2 || request.scheme.is_none() {
+            request.scheme = Some(scheme(request, decision.downstream.tls));
+        }
+        Ok(())
+    }
+
+    /// Chooses virtual host and route.
+    fn route<R: Recorder>(&mut self, decision: &mut HttpDecision, request: &HttpRequest, recorder: &mut R) {
+        let manager = Arc::clone(&decision.http_connection_manager);
+        match &manager.route_specifier {
+            RouteSpecifier::Inline(configuration) => {
+                let ignore_port = configuration.ignore_port_in_host_matching;
+                let host = domain::find(&configuration.virtual_hosts, &request.authority, ignore_port);
+                decision.virtual_host = host.cloned();
+                decision.route_configuration_found = Some(Arc::clone(configuration));
+            }
+            RouteSpecifier::Rds(name) => {
+                if let Some(choice) = self.xds.virtual_host(name, &request.authority) {
+                    decision.virtual_host = choice.virtual_host;
+                    decision.route_configuration_found = Some(choice.route_configuration);
+                }
+            }
+        }
+        if let Some(configuration) = &decision.route_configuration_found {
+            note(recorder, StepKind::RouteConfig, &configuration.name, &configuration.origin);
+        }
+        let Some(host) = &decision.virtual_host else {
+            if recorder.enabled() {
+                self.near_misses(decision, request, recorder);
+            }
+            return;
+        };
+        note(recorder, StepKind::VirtualHost, &host.name, &host.origin);
+        // Envoy: `config_impl.cc: VirtualHostImpl::getRouteFromEntries` reads the forwarded protocol, not the scheme.
+        let protocol = headers::get(&request.headers, "x-forwarded-proto").map_or("", SmolStr::as_str);
+        if protocol.is_empty() {
+            return;
+        }
+        if host.require_tls == RequireTls::All && protocol != "https" {
+            self.tls_redirect = true;
+            return;
+        }
+        let subject = Subject { request, metadata: &self.metadata };
+        let fits = |route: &Arc<super::config::Route>| matching::route(&route.route_match, subject).is_ok();
+        decision.route = host
+            .routes
+            .iter()
+            .position(fits)
+            .and_then(|index| Some((index, Arc::clone(host.routes.get(index)?))));
+        match &decision.route {
+            Some((_, route)) => note(recorder, StepKind::Route, &route.name, &route.origin),
+            None if recorder.enabled() => {
+                for (index, route) in host.routes.iter().enumerate() {
+                    if let Err(unmet) = matching::route(&route.route_match, subject) {
+                        recorder.near_miss(matching::near_miss(index, route, unmet, subject));
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Virtual hosts that could have been meant.
+    fn near_misses<R: Recorder>(&self, decision: &HttpDecision, request: &HttpRequest, recorder: &mut R) {
+        let configuration = match &decision.http_connection_manager.route_specifier {
+            RouteSpecifier::Inline(configuration) => Some(Arc::clone(configuration)),
+            RouteSpecifier::Rds(name) => self.xds.route_configuration(name),
+        };
+        let hosts = configuration.as_ref().map_or(&[][..], |configuration| &configuration.virtual_hosts);
+        let misses: Vec<recorder::NearMiss> = domain::near_misses(hosts, &request.authority);
+        for miss in misses {
+            recorder.near_miss(miss);
+        }
+    }
+}
+
+/// `:scheme` of a request that brings none. Envoy: `http/utility.cc: getScheme`.
+fn scheme(request: &HttpRequest, tls: bool) -> SmolStr {
+    let forwarded = headers::get(&request.headers, "x-forwarded-proto").map(|p| p.to_lowercase_smolstr());
+    match forwarded.as_deref() {
+        Some("https") => SmolStr::new_static("https"),
+        Some("http") => SmolStr::new_static("http"),
+        _ if tls => SmolStr::new_static("https"),
+        _ => SmolStr::new_static("http"),
+    }
+}
+
+fn rejected_upgrade() -> Answer {
+    Answer::new(
+        403,
+        SmolStr::default(),
+        SmolStr::new_static("upgrade_failed"),
+        Origin::default("HTTP connection manager: upgradeConfigs has websocket only"),
+    )
+}
+
+/// The answer to an upgrade that is not accepted.
+fn upgrade(decision: &HttpDecision, request: &HttpRequest) -> Option<Answer> {
+    if !sanitize::is_upgrade(&request.headers) {
+        return None;
+    }
+    let asked = headers::get(&request.headers, "upgrade")?;
+    let accepted = &decision.http_connection_manager.upgrade_types;
+    if accepted.iter().any(|kind| kind.eq_ignore_ascii_case(asked)) {
+        return None;
+    }
+    let mut answer = rejected_upgrade();
+    answer.close = true;
+    Some(answer)
+}
+
+/// Tells the upstream, or later the client, the route's operation.
+///
+/// Envoy: `conn_manager_impl.cc: ActiveStream::traceRequest`.
+fn decorate(decision: &mut HttpDecision, request: &mut HttpRequest, ledger: &mut Ledger) {
+    const NAME: &str = "x-envoy-decorator-operation";
+    if decision.http_connection_manager.tracing.is_none() {
+        return;
+    }
+    let decorated = decision.route.as_ref().and_then(|(_, route)| {
+        let operation = route.decorator.clone().filter(|operation| !operation.is_empty())?;
+        Some((operation, &route.origin))
+    });
+    match decision.traffic_direction {
+        TrafficDirection::Outbound => {
+            if let Some((operation, origin)) = decorated {
+                let hand = Hand { by: By::Istio, origin };
+                headers::set(&mut request.headers, ledger, NAME, literal(operation), hand);
+            }
+        }
+        TrafficDirection::Inbound => {
+            let told = headers::get(&request.headers, NAME).is_some_and(|value| !value.is_empty());
+            decision.downstream.decorator = decorated.map(|(operation, _)| operation).filter(|_| !told);
+            let hand = envoy!("HTTP connection manager: the client's operation is for this proxy");
+            headers::remove(&mut request.headers, ledger, NAME, hand);
+        }
+    }
+}
+
+/// The branch of a request that is answered before any filter ran.
+fn answered(decision: &HttpDecision, request: HttpRequest, ledger: Ledger, answer: Answer) -> HttpBranch {
+    let cluster = decision.route.as_ref().and_then(|(_, route)| router::cluster_of(route, None, &request));
+    let reply = local_reply::build(
+        answer,
+        Circumstances {
+            decision,
+            request: &request,
+            weighted: None,
+            cluster: cluster.as_ref(),
+            cors_origin: None,
+            recorded: ledger.is_on(),
+        },
+    );
+    HttpBranch {
+        probability: 1.0,
+        fault_delay: None,
+        outcome: HttpOutcome::Reply(Box::new(reply)),
+        request,
+        changes: ledger.changes,
+        mirrors: Vec::new(),
+        weighted_cluster: None,
+        cors_origin: None,
+        set_cookies: Vec::new(),
+    }
+}

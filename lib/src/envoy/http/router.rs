@@ -1,0 +1,345 @@
+//! Where does the router send a request, and as what?
+//!
+//! Envoy: `router.cc: Filter::decodeHeaders`, in its order: cluster, timeout and attempt headers, header operations, host and path.
+//! Measured with Envoy 1.40.
+
+use std::time::Duration;
+
+use smol_str::{SmolStr, ToSmolStr as _, format_smolstr};
+
+use super::filter::Flight;
+use super::local_reply::Answer;
+use super::{Stream, codec, formatter, operations, redirect, response, rewrite, sanitize, tracing};
+use crate::envoy::cluster;
+use crate::envoy::config::{
+    Action, Cluster, ClusterSpecifier, HashPolicy, HostRewrite, Route, RouteAction, UpstreamProtocol,
+    WeightedCluster,
+};
+use crate::envoy::decision::{Forward, HttpBranch, HttpDecision, HttpOutcome, Mirror};
+use crate::envoy::headers::{self, Hand, envoy, literal};
+use crate::envoy::ledger::{By, GENERATED, Ledger};
+use crate::envoy::reply::ResponseFlag;
+use crate::envoy::request::HttpRequest;
+use crate::envoy::xds::Xds;
+use crate::origin::Origin;
+
+/// The cluster that a route names for a request; `None` when it names none.
+pub(crate) fn cluster_of(
+    route: &Route,
+    weighted: Option<&WeightedCluster>,
+    request: &HttpRequest,
+) -> Option<SmolStr> {
+    let Action::Route(action) = &route.action else { return None };
+    match &action.cluster {
+        ClusterSpecifier::Cluster(name) => Some(name.clone()),
+        ClusterSpecifier::WeightedClusters(_) => weighted.map(|weighted| weighted.name.clone()),
+        ClusterSpecifier::ClusterHeader(name) => headers::get(&request.headers, name).cloned(),
+    }
+}
+
+/// Answers a request or sends it on.
+pub(crate) fn run<X: Xds + ?Sized>(
+    stream: &Stream<'_, X>,
+    decision: &HttpDecision,
+    flight: Flight,
+) -> HttpBranch {
+    if stream.tls_redirect {
+        return tls_redirect(decision, flight);
+    }
+    let Some((_, route)) = &decision.route else {
+        let origin = match (&decision.virtual_host, &decision.route_configuration_found) {
+            (Some(host), _) => host.origin.clone(),
+            (None, Some(configuration)) => configuration.origin.clone(),
+            (None, None) => decision.http_connection_manager.origin.clone(),
+        };
+        let details = SmolStr::new_static("route_not_found");
+        let mut answer = Answer::new(404, SmolStr::default(), details, origin);
+        answer.operations = false;
+        return flight.answered(decision, answer.flag(ResponseFlag::NoRouteFound));
+    };
+    let direct = SmolStr::new_static("direct_response");
+    match &route.action {
+        Action::Redirect(action) => {
+            let location = redirect::location(action, &route.route_match, &flight.request);
+            let mut answer =
+                Answer::new(action.response_code, SmolStr::default(), direct, action.origin.clone());
+            answer.first.push(("location", literal(location)));
+            flight.answered(decision, answer)
+        }
+        Action::DirectResponse(action) => {
+            let answer = Answer::new(action.status, action.body.clone(), direct, action.origin.clone());
+            flight.answered(decision, answer)
+        }
+        Action::None => flight.ends(HttpOutcome::Unknown {
+            reason: SmolStr::new_static("Envoy refuses a route without an action"),
+            cluster: None,
+            origin: route.origin.clone(),
+        }),
+        Action::Route(action) => forward(stream, decision, route, action, flight),
+    }
+}
+
+/// Envoy: `config_impl.cc: SslRedirectRoute`.
+fn tls_redirect(decision: &HttpDecision, flight: Flight) -> HttpBranch {
+    let location = format_smolstr!("https://{}{}", flight.request.authority, flight.request.path);
+    let origin = decision
+        .virtual_host
+        .as_ref()
+        .map_or_else(|| decision.http_connection_manager.origin.clone(), |host| host.origin.clone());
+    let details = SmolStr::new_static("direct_response");
+    let mut answer = Answer::new(301, SmolStr::default(), details, origin);
+    answer.operations = false;
+    answer.first.push(("location", literal(location)));
+    flight.answered(decision, answer)
+}
+
+fn forward<X: Xds + ?Sized>(
+    stream: &Stream<'_, X>,
+    decision: &HttpDecision,
+    route: &Route,
+    action: &RouteAction,
+    mut flight: Flight,
+) -> HttpBranch {
+    let name = flight.cluster.clone().unwrap_or_default();
+    let origin = match &flight.weighted {
+        Some(weighted) => weighted.origin.clone(),
+        None => route.origin.clone(),
+    };
+    let Some(found) = stream.xds.cluster(&name) else {
+        let details = SmolStr::new_static("cluster_not_found");
+        let status = action.cluster_not_found_response_code;
+        let answer = Answer::new(status, SmolStr::default(), details, origin);
+        return flight.answered(decision, answer.flag(ResponseFlag::NoClusterFound));
+    };
+    if !cluster::has_host(&found, stream.destination_restored) {
+        let body = SmolStr::new_static("no healthy upstream");
+        let answer = Answer::new(503, body, SmolStr::new_static("no_healthy_upstream"), origin);
+        return flight.answered(decision, answer.flag(ResponseFlag::NoHealthyUpstream));
+    }
+    let timeout = timeout(decision, action, &mut flight.request, &mut flight.ledger, stream.internal);
+    if decision.virtual_host.as_ref().is_some_and(|host| host.include_request_attempt_count) {
+        let value = literal(SmolStr::new_static("1"));
+        let hand = envoy!("router: includeRequestAttemptCount, one more with each try");
+        headers::set(&mut flight.request.headers, &mut flight.ledger, "x-envoy-attempt-count", value, hand);
+    }
+    finalize(decision, route, action, &mut flight, &name);
+    let mirrors = mirrors(stream, action, &flight.request);
+    let set_cookies = cookies(action, &flight.request);
+    tracing::inject(&decision.http_connection_manager, &mut flight.request.headers, &mut flight.ledger);
+    frame(stream, decision, &found, &mut flight);
+    let forward = Forward {
+        cluster: name,
+        found,
+        timeout,
+        retry_policy: action.retry_policy.clone(),
+        auto_host_rewrite: action.host_rewrite == HostRewrite::Auto,
+        origin,
+    };
+    flight.ends_with(HttpOutcome::Forward(forward), mirrors, set_cookies)
+}
+
+/// The time limit, and the headers that tell the upstream.
+///
+/// Envoy: `router.cc: FilterUtility::finalTimeout, setTimeoutHeaders`.
+fn timeout(
+    decision: &HttpDecision,
+    action: &RouteAction,
+    request: &mut HttpRequest,
+    ledger: &mut Ledger,
+    internal: bool,
+) -> Duration {
+    let grpc = decision.downstream.grpc;
+    let mut limit = match action.max_grpc_timeout {
+        Some(most) if grpc => {
+            let asked = headers::get(&request.headers, "grpc-timeout").and_then(|t| grpc_timeout(t));
+            let asked = asked.unwrap_or_default();
+            if !most.is_zero() && (asked.is_zero() || asked > most) { most } else { asked }
+        }
+        _ => action.timeout,
+    };
+    let policy = action.retry_policy.as_ref();
+    let mut per_try = policy.and_then(|policy| policy.per_try_timeout).unwrap_or_default();
+    if internal {
+        // Only internal clients' headers have come this far.
+        let hand = envoy!("router: this header is for this proxy");
+        let mut take = |name: &str| {
+            let value = headers::get(&request.headers, name).and_then(|text| text.parse().ok());
+            headers::remove(&mut request.headers, ledger, name, hand);
+            value.map(Duration::from_millis)
+        };
+        limit = take("x-envoy-upstream-rq-timeout-ms").unwrap_or(limit);
+        per_try = take("x-envoy-upstream-rq-per-try-timeout-ms").unwrap_or(per_try);
+        for name in ["x-envoy-upstream-rq-timeout-alt-response", "x-envoy-retry-on", "x-envoy-max-retries"] {
+            headers::remove(&mut request.headers, ledger, name, hand);
+        }
+    }
+    if per_try >= limit && !limit.is_zero() {
+        per_try = Duration::ZERO;
+    }
+    let expected = if per_try.is_zero() { limit } else { per_try };
+    if !expected.is_zero() {
+        let hand = Hand { by: By::Istio, origin: &action.timeout_origin };
+        let milliseconds = expected.as_millis().to_smolstr();
+        if grpc && action.max_grpc_timeout.is_some() {
+            let value = format_smolstr!("{milliseconds}m");
+            headers::set(&mut request.headers, ledger, "grpc-timeout", literal(value), hand);
+        }
+        if !decision.http_connection_manager.suppress_envoy_headers {
+            let name = "x-envoy-expected-rq-timeout-ms";
+            headers::set(&mut request.headers, ledger, name, literal(milliseconds), hand);
+        }
+    }
+    limit
+}
+
+/// A gRPC timeout: digits and a unit. Envoy: `grpc/common.cc: Common::getGrpcTimeout`.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok()?;
+    // Envoy rounds up to milliseconds.
+    Some(match unit {
+        "H" => Duration::from_secs(count.saturating_mul(3600)),
+        "M" => Duration::from_secs(count.saturating_mul(60)),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_millis(count.div_ceil(1000)),
+        "n" => Duration::from_millis(count.div_ceil(1_000_000)),
+        _ => return None,
+    })
+}
+
+/// Header operations from the most specific level to the least, then host and path.
+///
+/// Envoy: `config_impl.cc: RouteEntryImplBase::finalizeRequestHeaders`.
+fn finalize(
+    decision: &HttpDecision,
+    route: &Route,
+    action: &RouteAction,
+    flight: &mut Flight,
+    cluster: &str,
+) {
+    let Flight { request, ledger, weighted, .. } = flight;
+    for (place, level) in response::levels(decision, weighted.as_ref()).into_iter().enumerate() {
+        if let Some(level) = level {
+            let HttpRequest { method, path, authority, scheme, headers: lines } = request;
+            operations::request(level, lines, ledger, |lines, text| {
+                if !text.contains('%') {
+                    return literal(text.clone());
+                }
+                let now = HttpRequest {
+                    method: method.clone(),
+                    path: path.clone(),
+                    authority: authority.clone(),
+                    scheme: scheme.clone(),
+                    headers: lines.clone(),
+                };
+                let values = formatter::Values {
+                    request: &now,
+                    response: None,
+                    downstream: &decision.downstream,
+                    route: Some(route),
+                    cluster,
+                };
+                formatter::format(text, &values)
+            });
+        }
+        if place == 0
+            && let Some(weighted) = weighted.as_ref()
+            && let Some(host) = weighted.host_rewrite_literal.as_ref().filter(|host| !host.is_empty())
+        {
+            let hand = Hand { by: By::Istio, origin: &weighted.origin };
+            headers::note_pseudo(ledger, "host", &request.authority, host, hand);
+            request.authority = host.clone();
+        }
+    }
+    let debug = !decision.http_connection_manager.suppress_envoy_headers;
+    let origin: &Origin = action.rewrite_origin.as_ref().unwrap_or(&route.origin);
+    rewrite::host(request, ledger, action, debug, origin);
+    rewrite::path(request, ledger, &route.route_match, action, debug, origin);
+}
+
+/// Copies of a request. Envoy: `router.cc: Filter::maybeDoShadowing`, `shadow_writer_impl.cc`.
+fn mirrors<X: Xds + ?Sized>(
+    stream: &Stream<'_, X>,
+    action: &RouteAction,
+    request: &HttpRequest,
+) -> Vec<Mirror> {
+    action
+        .request_mirror_policies
+        .iter()
+        .filter(|policy| policy.runtime_fraction > 0)
+        .map(|policy| {
+            let mut copy = request.clone();
+            let mut ledger = Ledger::default();
+            let lines = &mut copy.headers;
+            let hand = Hand { by: By::Istio, origin: &policy.origin };
+            let yes = literal(SmolStr::new_static("true"));
+            headers::set(lines, &mut ledger, "x-envoy-internal", yes, hand);
+            let own = literal(stream.facts.address.to_smolstr());
+            headers::append(lines, &mut ledger, &SmolStr::new_static("x-forwarded-for"), own, hand);
+            if !policy.disable_shadow_host_suffix_append {
+                copy.authority = shadow_host(&copy.authority);
+            }
+            Mirror {
+                probability: f64::from(policy.runtime_fraction.min(1_000_000)) / 1_000_000.0,
+                cluster: policy.cluster.clone(),
+                found: stream.xds.cluster(&policy.cluster),
+                request: copy,
+                origin: policy.origin.clone(),
+            }
+        })
+        .collect()
+}
+
+/// The host with `-shadow` in front of its port.
+fn shadow_host(host: &str) -> SmolStr {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => {
+            format_smolstr!("{name}-shadow:{port}")
+        }
+        _ => format_smolstr!("{host}-shadow"),
+    }
+}
+
+/// Cookies that the client gets so that it reaches the same endpoint again.
+///
+/// Envoy: `hash_policy.cc: CookieHashMethod`, `http/utility.cc: Utility::makeSetCookieValue`.
+fn cookies(action: &RouteAction, request: &HttpRequest) -> Vec<SmolStr> {
+    let mut out = Vec::new();
+    for policy in &action.hash_policy {
+        let HashPolicy::Cookie { name, path, ttl: Some(ttl) } = policy else { continue };
+        let sent = request
+            .headers
+            .iter()
+            .filter(|(key, _)| key == "cookie")
+            .flat_map(|(_, value)| value.split(';'))
+            .any(|pair| pair.split_once('=').is_some_and(|(key, _)| key.trim() == name));
+        if sent {
+            continue;
+        }
+        let age = if ttl.as_secs() > 0 { format!("; Max-Age={}", ttl.as_secs()) } else { String::new() };
+        let path = if path.is_empty() { String::new() } else { format!("; Path={path}") };
+        out.push(format_smolstr!("{name}=\"{GENERATED}\"{age}{path}; HttpOnly"));
+    }
+    out
+}
+
+/// What the codec adds towards an HTTP/1 upstream. Envoy: `http1/codec_impl.cc: StreamEncoderImpl::encodeHeadersBase`.
+fn frame<X: ?Sized>(stream: &Stream<'_, X>, decision: &HttpDecision, found: &Cluster, flight: &mut Flight) {
+    let http2 = match found.protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::Downstream => decision.downstream.protocol == "HTTP/2",
+    };
+    let (lines, ledger) = (&mut flight.request.headers, &mut flight.ledger);
+    if http2 || headers::has(lines, "content-length") || sanitize::is_upgrade(lines) {
+        return;
+    }
+    let hand = envoy!("HTTP/1 codec: framing of the request");
+    if stream.chunked {
+        let value = literal(SmolStr::new_static("chunked"));
+        headers::set(lines, ledger, "transfer-encoding", value, hand);
+    } else if !codec::is_bodiless(&flight.request.method) {
+        headers::set(lines, ledger, "content-length", literal(SmolStr::new_static("0")), hand);
+    }
+}
