@@ -1,7 +1,10 @@
 //! What would the recording say of dryroute's decision?
 
-use dryroute::envoy::config::{Cluster, UpstreamTlsContext, UpstreamTlsMode, UpstreamTransport};
+use dryroute::envoy::config::{
+    Cluster, NetworkFilter, UpstreamTlsContext, UpstreamTlsMode, UpstreamTransport,
+};
 use dryroute::envoy::decision::TcpDecision;
+use dryroute::envoy::ledger::GENERATED;
 use dryroute::envoy::{
     ApplicationProtocol, Capture, Connection, ConnectionOutcome, HttpBranch, HttpDecision, HttpOutcome,
     HttpRequest, HttpResponse, NoRecord, ResponseFlag, Transport, Xds, decide, respond,
@@ -44,9 +47,19 @@ pub(super) fn answer(proxy: &Proxy, sent: &Sent) -> Map<String, Value> {
     match &decision.outcome {
         ConnectionOutcome::NoListener => put("outcome", json!("no listener")),
         ConnectionOutcome::Closed { flags: list, details, .. } => {
-            put("outcome", json!("closed"));
+            // A TCP proxy behind a filter that closes the connection has already named its cluster in the log.
+            let terminal = decision.filter_chain.as_ref().map(|chain| &chain.terminal);
+            if let Some(NetworkFilter::TcpProxy(proxy)) = terminal {
+                put("outcome", json!("tcp"));
+                put("delivered", json!(false));
+                if let [only] = proxy.clusters.as_slice() {
+                    put("cluster", json!(only.name.as_str()));
+                }
+            } else {
+                put("outcome", json!("closed"));
+                put("details", json!(details.as_str()));
+            }
             put("flags", flags(list));
-            put("details", json!(details.as_str()));
         }
         ConnectionOutcome::TlsError { failure, .. } => {
             put("outcome", json!("tls error"));
@@ -172,10 +185,9 @@ fn weight(probability: f64) -> u32 {
 
 fn http_fields(http: &HttpDecision) -> Vec<(&'static str, Value)> {
     let mut out = vec![("route_config", json!(http.route_configuration.as_str()))];
-    if let Some(host) = &http.virtual_host {
+    // A recording knows the virtual host by its route.
+    if let (Some(host), Some((index, route))) = (&http.virtual_host, &http.route) {
         out.push(("virtual_host", json!(host.name.as_str())));
-    }
-    if let Some((index, route)) = &http.route {
         out.push(("route_index", json!(index)));
         out.push(("route", json!(route.name.as_str())));
     }
@@ -226,7 +238,12 @@ fn branch_fields(http: &HttpDecision, branch: &HttpBranch) -> Vec<(&'static str,
 }
 
 fn lines<T: AsRef<str>>(headers: &[(T, T)]) -> Value {
-    headers.iter().map(|(name, value)| json!([name.as_ref(), value.as_ref()])).collect()
+    // The recording leaves open what is or may be made anew by each proxy.
+    let value = |name: &str, value: &T| match name {
+        "x-request-id" | "traceparent" => json!([name, GENERATED]),
+        _ => json!([name, value.as_ref()]),
+    };
+    headers.iter().map(|(name, text)| value(name.as_ref(), text)).collect()
 }
 
 fn upstream_request(request: &HttpRequest) -> Value {
