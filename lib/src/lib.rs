@@ -19,6 +19,8 @@ pub mod origin;
 pub mod protocol;
 mod re2;
 pub mod scenario;
+#[cfg(feature = "proptest")]
+pub mod strategy;
 pub mod trace;
 
 /// The Istio release whose translation rules are modelled.

@@ -1,0 +1,279 @@
+//! What differs between a decision and what was seen?
+
+use std::fmt;
+
+use dryroute::envoy::decision::TcpDecision;
+use dryroute::envoy::ledger::GENERATED;
+use dryroute::envoy::{
+    ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ResponseFlag, respond,
+};
+use smol_str::SmolStr;
+
+use super::client::Answer;
+use super::lab::Visit;
+use super::log::Line;
+use super::upstream::{Received, reply};
+
+/// One thing that differs.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Difference {
+    /// What was compared.
+    pub field: String,
+    /// What the model says.
+    pub model: String,
+    /// What Envoy did.
+    pub envoy: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:\n      model {}\n      envoy {}", self.field, self.model, self.envoy)
+    }
+}
+
+/// What was seen of a visit from outside.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Whether no socket was there to connect to.
+    pub no_listener: bool,
+    /// The client's port.
+    pub port: u16,
+    /// What the client received.
+    pub answer: Answer,
+    /// What stand-ins received, with the cluster they stand for.
+    pub received: Vec<(SmolStr, Received)>,
+    /// What the access log said.
+    pub line: Option<Line>,
+}
+
+/// Compares a decision with what was seen; the branch that comes closest counts.
+///
+/// # Errors
+///
+/// The model does not say what happens; the text says why.
+pub fn compare(visit: &Visit, decision: &Decision, seen: &Seen) -> Result<Vec<Difference>, String> {
+    let mut out = Differences::default();
+    if seen.no_listener || matches!(decision.outcome, ConnectionOutcome::NoListener) {
+        let model = matches!(decision.outcome, ConnectionOutcome::NoListener);
+        out.check("no listener", &model.to_string(), &seen.no_listener.to_string());
+        return Ok(out.0);
+    }
+    let line = seen.line.clone().unwrap_or_default();
+    let name = decision.listener.as_ref().map_or("", |l| l.name.as_str());
+    match &decision.outcome {
+        ConnectionOutcome::Unknown { reason, .. } | ConnectionOutcome::Refused { reason } => {
+            return Err(reason.to_string());
+        }
+        ConnectionOutcome::NoListener => {}
+        ConnectionOutcome::Closed { flags, details, .. } => {
+            out.check("status", "0", &seen.answer.status.to_string());
+            out.check("flags", &flag_text(flags), &line.flags);
+            out.check("details", details, &line.details);
+        }
+        ConnectionOutcome::TlsError { .. } => out.check("status", "0", &seen.answer.status.to_string()),
+        ConnectionOutcome::Tcp(tcp) => {
+            out.check("listener", name, &line.listener);
+            out.0.extend(closest(tcp.branches.len(), |i| tcp_branch(tcp, i, seen, &line)));
+        }
+        ConnectionOutcome::Http(http) => {
+            out.check("listener", name, &line.listener);
+            let chain = decision.filter_chain.as_ref().map_or("", |c| c.name.as_str());
+            out.check("filter chain", chain, &line.filter_chain);
+            if let Some(reason) = unknown(http) {
+                return Err(reason);
+            }
+            route(&mut out, http, &line);
+            out.0.extend(closest(http.branches.len(), |i| {
+                http.branches.get(i).map_or_else(Vec::new, |b| branch(visit, http, b, seen, &line))
+            }));
+        }
+    }
+    Ok(out.0)
+}
+
+#[derive(Default)]
+struct Differences(Vec<Difference>);
+
+impl Differences {
+    fn check(&mut self, field: &str, model: &str, envoy: &str) {
+        if !matches(model, envoy) {
+            self.0.push(Difference { field: field.into(), model: model.into(), envoy: envoy.into() });
+        }
+    }
+
+    /// Compares lists of headers, in order.
+    fn headers(&mut self, field: &str, model: &[(SmolStr, SmolStr)], envoy: &[(String, String)]) {
+        let same = model.len() == envoy.len()
+            && model.iter().zip(envoy).all(|((k, v), (name, value))| k == name && matches(v, value));
+        if !same {
+            let text = |list: Vec<String>| format!("[{}]", list.join(", "));
+            self.0.push(Difference {
+                field: field.into(),
+                model: text(model.iter().map(|(k, v)| format!("{k}: {v}")).collect()),
+                envoy: text(envoy.iter().map(|(k, v)| format!("{k}: {v}")).collect()),
+            });
+        }
+    }
+}
+
+/// Whether a text is the model's, with anything in the place of what is made at run time.
+fn matches(model: &str, envoy: &str) -> bool {
+    let mut parts = model.split(GENERATED);
+    let Some(first) = parts.next() else { return model == envoy };
+    let Some(mut rest) = envoy.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+/// The differences of the branch that has fewest.
+fn closest(count: usize, differences: impl Fn(usize) -> Vec<Difference>) -> Vec<Difference> {
+    (0..count).map(differences).min_by_key(Vec::len).unwrap_or_else(|| {
+        vec![Difference {
+            field: "branches".into(),
+            model: "none".into(),
+            envoy: "something happened".into(),
+        }]
+    })
+}
+
+fn unknown(http: &HttpDecision) -> Option<String> {
+    http.branches.iter().find_map(|branch| match &branch.outcome {
+        HttpOutcome::Unknown { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    })
+}
+
+fn flag_text(flags: &[ResponseFlag]) -> String {
+    let names: Vec<&str> = flags.iter().map(|flag| flag.as_str()).collect();
+    names.join(",")
+}
+
+fn route(out: &mut Differences, http: &HttpDecision, line: &Line) {
+    let host = http.virtual_host.as_ref().map_or("", |host| host.name.as_str());
+    // The log knows the virtual host only through a route.
+    if let Some((index, route)) = &http.route {
+        out.check("route configuration", &http.route_configuration, &line.route_config);
+        out.check("virtual host", host, &line.virtual_host);
+        out.check("route index", &index.to_string(), &line.route_index);
+        out.check("route", &route.name, &line.route);
+    } else {
+        out.check("route index", "", &line.route_index);
+    }
+}
+
+fn branch(
+    visit: &Visit,
+    http: &HttpDecision,
+    branch: &HttpBranch,
+    seen: &Seen,
+    line: &Line,
+) -> Vec<Difference> {
+    let mut out = Differences::default();
+    let direct: Vec<&(SmolStr, Received)> = seen.received.iter().filter(|(_, r)| !r.is_mirror()).collect();
+    let delay = if branch.fault_delay.is_some() { "DI" } else { "" };
+    match &branch.outcome {
+        HttpOutcome::Unknown { .. } => {}
+        HttpOutcome::Reply(answer) => {
+            out.check("status", &answer.response.status.to_string(), &seen.answer.status.to_string());
+            out.check("flags", &flag_text(&answer.flags), &line.flags);
+            out.check("details", &answer.details, &line.details);
+            if let Some(cluster) = &answer.cluster {
+                out.check("cluster", cluster, &line.cluster);
+            }
+            out.headers("response headers", &answer.response.headers, &seen.answer.headers);
+            let head = visit.request.as_ref().is_some_and(|request| request.method == "HEAD");
+            if !head {
+                out.check("body", &answer.response.body, &String::from_utf8_lossy(&seen.answer.body));
+            }
+            let clusters: Vec<&str> = direct.iter().map(|(cluster, _)| cluster.as_str()).collect();
+            out.check("requests to the upstream", "", &clusters.join(" "));
+        }
+        HttpOutcome::Forward(forward) => {
+            out.check("flags", delay, &line.flags);
+            out.check("details", "via_upstream", &line.details);
+            out.check("cluster", &forward.cluster, &line.cluster);
+            match direct.as_slice() {
+                [(cluster, received)] => {
+                    out.check("cluster of the stand-in", &forward.cluster, cluster);
+                    upstream_request(&mut out, "upstream", &branch.request, received);
+                    let upstream = reply(received.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+                    let (response, _) = respond(http, branch, &upstream);
+                    out.check("status", &response.status.to_string(), &seen.answer.status.to_string());
+                    out.headers("response headers", &response.headers, &seen.answer.headers);
+                }
+                others => out.check("requests to the upstream", "1", &others.len().to_string()),
+            }
+        }
+    }
+    mirrors(&mut out, branch, seen);
+    out.0
+}
+
+fn mirrors(out: &mut Differences, branch: &HttpBranch, seen: &Seen) {
+    let mut copies: Vec<&(SmolStr, Received)> = seen.received.iter().filter(|(_, r)| r.is_mirror()).collect();
+    for mirror in &branch.mirrors {
+        let place = copies.iter().position(|(cluster, _)| *cluster == mirror.cluster);
+        match place.map(|place| copies.remove(place)) {
+            Some((_, received)) => upstream_request(out, "mirror", &mirror.request, received),
+            None if mirror.probability < 1.0 || mirror.found.is_none() => {}
+            None => out.check("mirror", &mirror.cluster, ""),
+        }
+    }
+    let more: Vec<&str> = copies.iter().map(|(cluster, _)| cluster.as_str()).collect();
+    out.check("further mirrors", "", &more.join(" "));
+}
+
+fn upstream_request(
+    out: &mut Differences,
+    who: &str,
+    model: &dryroute::envoy::HttpRequest,
+    received: &Received,
+) {
+    out.check(
+        &format!("{who} request line"),
+        &format!("{} {} HTTP/1.1", model.method, model.path),
+        &received.request_line,
+    );
+    out.check(&format!("{who} host"), &model.authority, received.header("host").unwrap_or("<none>"));
+    let headers: Vec<(String, String)> =
+        received.headers.iter().filter(|(name, _)| name != "host").cloned().collect();
+    out.headers(&format!("{who} request headers"), &model.headers, &headers);
+}
+
+fn tcp_branch(tcp: &TcpDecision, index: usize, seen: &Seen, line: &Line) -> Vec<Difference> {
+    let mut out = Differences::default();
+    let Some(branch) = tcp.branches.get(index) else { return Vec::new() };
+    let clusters: Vec<&str> = seen.received.iter().map(|(cluster, _)| cluster.as_str()).collect();
+    if branch.flags.is_empty() {
+        out.check("cluster", &branch.cluster, &clusters.join(" "));
+    } else {
+        out.check("cluster", "", &clusters.join(" "));
+        out.check("flags", &flag_text(&branch.flags), &line.flags);
+    }
+    out.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn what_is_made_at_run_time_matches_anything() {
+        assert!(matches("a", "a") && !matches("a", "ab") && !matches("", "a"));
+        assert!(matches("<generated>", "anything"));
+        assert!(matches("By=x;Hash=<generated>;URI=y", "By=x;Hash=12;URI=y"));
+        assert!(!matches("By=x;Hash=<generated>;URI=y", "By=x;Hash=12;URI=z"));
+    }
+}
