@@ -7,6 +7,7 @@
 pub mod binding;
 pub mod listener;
 pub mod merge;
+pub mod near_miss;
 pub mod route_config;
 pub mod tls;
 

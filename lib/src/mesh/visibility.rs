@@ -2,6 +2,8 @@
 //!
 //! istiod: `pilot/pkg/model/push_context.go: initServiceRegistry, initVirtualServices`.
 
+use std::fmt;
+
 use smol_str::SmolStr;
 
 /// The namespaces that a resource is exported to.
@@ -13,6 +15,16 @@ pub enum ExportTo {
     Nobody,
     /// These; the own namespace is written out.
     Namespaces(Vec<SmolStr>),
+}
+
+impl fmt::Display for ExportTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public => f.write_str("*"),
+            Self::Nobody => f.write_str("~"),
+            Self::Namespaces(list) => f.write_str(&list.join(", ")),
+        }
+    }
 }
 
 impl ExportTo {
