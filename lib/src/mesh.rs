@@ -233,6 +233,11 @@ impl Mesh {
         self.workload_by_ip.get(&ip).and_then(|i| self.workloads.get(*i as usize))
     }
 
+    /// The place in [`Mesh::workloads`] of the workload at an address.
+    pub fn workload_index_at(&self, ip: IpAddr) -> Option<usize> {
+        self.workload_by_ip.get(&ip).map(|i| *i as usize)
+    }
+
     /// The endpoints of a host in a namespace.
     pub fn endpoints(&self, host: &SmolStr, namespace: &SmolStr) -> &[Endpoint] {
         self.endpoints.get(&(host.clone(), namespace.clone())).map_or(&[], Vec::as_slice)

@@ -46,10 +46,17 @@
 //! `workload:NS/WORKLOAD` (an application inside the cluster), `external:HOST` (anything outside of it; `HOST` is the name
 //! that was asked for, or an address). A workload is called by its pod's name, or its controller's where no pod is given.
 //! The value `<generated>` stands for one that is made at run time, `<any>` for any value.
+//!
+//! The library reads and checks scenarios; the ten of the project are kept in its folder `scenarios/` and carried by the
+//! command line, which shows them to users.
+
+mod check;
 
 use indexmap::IndexMap;
 use serde::Deserialize;
 use smol_str::SmolStr;
+
+pub use check::{Mismatch, check};
 
 /// A story: manifests and what becomes of requests in them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -229,8 +236,12 @@ pub struct ExpectedNearMiss {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::Scenario;
+    use std::sync::Arc;
+
+    use super::{Scenario, check};
     use crate::manifest::{Loader, is_manifest};
+    use crate::mesh::{Mesh, MeshOptions};
+    use crate::trace::Tracer;
 
     fn folders() -> Vec<PathBuf> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
@@ -254,6 +265,35 @@ mod tests {
             names.dedup();
             assert!(count > 0 && count == names.len(), "{}: {names:?}", file.display());
         }
+    }
+
+    #[test]
+    fn every_expectation_of_every_scenario_is_met() {
+        let mut failures = Vec::new();
+        for folder in folders() {
+            let text = std::fs::read_to_string(folder.join("scenario.yaml")).unwrap();
+            let scenario = Scenario::parse(&text).unwrap();
+            let mut loader = Loader::new();
+            if let Some(namespace) = &scenario.namespace {
+                loader = loader.default_namespace(namespace.clone());
+            }
+            let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+            files.sort();
+            for file in files.iter().filter(|f| is_manifest(f) && !f.ends_with("scenario.yaml")) {
+                loader = loader.file(file).unwrap();
+            }
+            let tracer = Tracer::new(Arc::new(Mesh::new(loader.load(), MeshOptions::default())));
+            for request in &scenario.requests {
+                let trace = tracer.trace(&request.query().unwrap()).unwrap();
+                let sum: f64 = trace.outcomes.iter().map(|outcome| outcome.probability).sum();
+                assert!((sum - 1.0).abs() < 1e-9, "{}: {sum}", request.name);
+                let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+                for mismatch in check(request, &trace) {
+                    failures.push(format!("{name}: {}: {mismatch:?}", request.name));
+                }
+            }
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
     }
 
     #[test]

@@ -6,12 +6,34 @@
 //!
 //! Invariant: a walk depends on the mesh and the query alone, it always ends, and the probabilities of its outcomes sum
 //! to 1. What the input does not settle is a named assumption or the verdict `unknown`, never a success.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use dryroute::manifest::Loader;
+//! use dryroute::mesh::{Mesh, MeshOptions};
+//! use dryroute::trace::{Query, Tracer, VerdictKind};
+//!
+//! let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\nspec: {containers: [{name: app}]}";
+//! let mesh = Mesh::new(Loader::new().text("pod.yaml", pod).load(), MeshOptions::default());
+//! let mut query = Query::get("http://httpbin.org/get")?;
+//! query.from = Some("shop/web".into());
+//! let trace = Tracer::new(Arc::new(mesh)).trace(&query)?;
+//! assert_eq!(trace.outcomes[0].path, ["client", "external:httpbin.org"]);
+//! assert_eq!(trace.outcomes[0].verdict.kind, VerdictKind::Delivered);
+//! # Ok::<(), dryroute::trace::TraceError>(())
+//! ```
 
+pub mod capture;
 pub mod contract;
+mod dns;
 mod error;
 mod graph;
+mod near_miss;
 pub mod query;
+mod source;
 mod tracer;
+mod unmodelled;
+mod walk;
 
 pub use contract::{
     Assumption, ChangeOp, Failed, Fidelity, HeaderLines, Hop, HopKind, LedgerChange, Leg, LegTransport,

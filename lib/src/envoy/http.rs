@@ -4,6 +4,7 @@
 //! ActiveStream::decodeHeaders`, in its order. Invariant: the probabilities of a decision's branches sum to 1.
 
 mod codec;
+mod failure;
 mod filter;
 mod formatter;
 mod local_reply;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, StrExt as _};
 
+pub use failure::failed;
 pub use response::respond;
 
 use self::codec::Refusal;

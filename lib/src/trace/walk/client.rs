@@ -1,0 +1,285 @@
+//! How does the request leave its client?
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use smol_str::{SmolStr, ToSmolStr, format_smolstr};
+
+use super::{Flight, Walk};
+use crate::envoy::request::{ApplicationProtocol, HttpRequest, Transport};
+use crate::envoy::xds::Capture;
+use crate::mesh::ProxyKind;
+use crate::origin::Origin;
+use crate::trace::capture::{OutboundCapture, Outgoing};
+use crate::trace::contract::{HopKind, Source, StepKind};
+use crate::trace::dns::{Answer, Resolver};
+use crate::trace::error::TraceError;
+use crate::trace::query::{HttpVersion, Query};
+use crate::trace::source::{self, Client, Entrance, OUTSIDE};
+
+/// The address of a client outside of the cluster: one of the range for documentation (RFC 5737).
+const OUTSIDE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+
+impl Walk<'_> {
+    /// Starts at the client.
+    pub(super) fn start(&mut self) -> Result<Source, TraceError> {
+        let client = source::client(self.mesh, self.query)?;
+        let workload = client.workload.and_then(|index| self.mesh.workloads().get(index));
+        let mut out = Source {
+            workload: workload.map_or(SmolStr::new_static(OUTSIDE), crate::mesh::Workload::full_name),
+            container: client.container.clone(),
+            uid: client.uid,
+            captured: false,
+            chosen: client.chosen,
+        };
+        let entrance = match &self.query.to_gateway {
+            Some(wanted) => Some(source::named_gateway(self.mesh, self.query, wanted)?),
+            None if client.workload.is_none() => Some(source::gateway_for(self.mesh, self.query)?),
+            None => None,
+        };
+        let mut flight = self.flight(&client);
+        self.enter(HopKind::Client, "client", client.workload, &flight);
+        // The program itself changes nothing, and what it sends is shown also where TLS hides it.
+        if self.explain
+            && let Some(visit) = self.path.last_mut()
+        {
+            let lines = super::request_lines(flight.message.as_ref());
+            visit.hop.request.arrived.clone_from(&lines);
+            visit.hop.request.left = lines;
+        }
+        if client.chosen {
+            let id = self.assume(format!("the client is {}, as nobody named one", out.workload));
+            if let Some(visit) = self.path.last_mut() {
+                visit.assumed.push(id);
+                visit.fidelity = crate::trace::Fidelity::Assumed;
+            }
+        }
+        if let (Some(entrance), None) = (&entrance, client.workload) {
+            self.enter_by(entrance, flight);
+            return Ok(out);
+        }
+        match self.destination(&client, entrance.as_ref()) {
+            Ok((address, port)) => (flight.address, flight.port) = (address, port),
+            Err(reason) => {
+                self.unresolved(reason);
+                return Ok(out);
+            }
+        }
+        out.captured = self.leave(&client, flight);
+        Ok(out)
+    }
+
+    /// What the client sends, with nothing known of where to.
+    fn flight(&self, client: &Client) -> Flight {
+        let query = self.query;
+        let target = &query.target;
+        let workload = client.workload.and_then(|index| self.mesh.workloads().get(index));
+        let source = workload.and_then(|w| w.ips.first().copied()).unwrap_or(OUTSIDE_ADDRESS);
+        let http2 = query.http_version == HttpVersion::Http2;
+        let layers = if target.scheme.is_tls() {
+            let alpn = query.alpn.clone().unwrap_or_else(|| match (target.scheme.is_http(), http2) {
+                (true, true) => vec![SmolStr::new_static("h2"), SmolStr::new_static("http/1.1")],
+                (true, false) => vec![SmolStr::new_static("http/1.1")],
+                (false, _) => Vec::new(),
+            });
+            let sni = match &query.sni {
+                Some(sni) => sni.clone(),
+                // Server names are names: none is sent for an address.
+                None if target.ip().is_some() => SmolStr::default(),
+                None => target.host.trim_end_matches('.').into(),
+            };
+            let client_certificate = query.client_certificate.clone();
+            vec![Transport::Tls { sni, alpn, client_certificate, mesh_certificate: false }]
+        } else {
+            Vec::new()
+        };
+        let protocol = match (target.scheme.is_http(), query.http_version) {
+            (false, _) => ApplicationProtocol::Tcp,
+            (true, HttpVersion::Http10) => ApplicationProtocol::Http10,
+            (true, HttpVersion::Http11) => ApplicationProtocol::Http11,
+            (true, HttpVersion::Http2) => ApplicationProtocol::Http2,
+        };
+        Flight {
+            address: target.ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            port: target.port,
+            source,
+            layers,
+            protocol,
+            message: target.scheme.is_http().then(|| message(query)),
+            name: target.host.clone(),
+        }
+    }
+
+    /// Where the client connects to.
+    fn destination(
+        &mut self,
+        client: &Client,
+        entrance: Option<&Entrance<'_>>,
+    ) -> Result<(IpAddr, u16), String> {
+        let target = &self.query.target;
+        let (mut host, mut port) = (target.host.clone(), target.port);
+        if let Some(entrance) = entrance {
+            host = entrance.service.hostname.clone();
+            port = entrance.port;
+        }
+        if let Some(other) = self.query.connect_to.iter().find(|other| {
+            (other.host.is_empty() || other.host == host) && other.port.is_none_or(|own| own == port)
+        }) {
+            if !other.to_host.is_empty() {
+                host = other.to_host.clone();
+            }
+            port = other.to_port.unwrap_or(port);
+        }
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok((ip, port));
+        }
+        let own =
+            self.query.resolve.iter().rev().find(|r| (r.host == host || r.host == "*") && r.port == port);
+        if let Some(ip) = own.and_then(|r| r.addresses.first()) {
+            let origin = Origin::default("--resolve");
+            self.step(StepKind::Dns, &ip.to_smolstr(), &origin, Some(format!("{host}, told by --resolve")));
+            return Ok((*ip, port));
+        }
+        let workload = client.workload.and_then(|index| self.mesh.workloads().get(index));
+        let member = client.workload.and_then(|index| self.member(index));
+        // What the proxy's user asks is not answered by the agent.
+        let agent = member.as_deref().filter(|member| {
+            member.capture.as_ref().is_some_and(|rules| {
+                let outgoing = Outgoing {
+                    destination: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)),
+                    port: 53,
+                    source: None,
+                    uid: client.uid,
+                    gid: client.gid,
+                    interface: SmolStr::new_static("eth0"),
+                };
+                matches!(rules.outbound(&outgoing), OutboundCapture::ToDns(_))
+            })
+        });
+        let resolver = Resolver {
+            mesh: self.mesh,
+            namespace: workload.map(|w| w.namespace.as_str()),
+            agent: agent.map(|member| &member.proxy),
+        };
+        match resolver.resolve(&host) {
+            Answer::Found(found) => {
+                let Some(address) = found.addresses.first().copied() else { return Err(host.into()) };
+                let note = format!("{host}: {}", found.note);
+                let name = address.to_smolstr();
+                self.assumed_step(StepKind::Dns, &name, &found.origin, Some(note), found.assumption);
+                Ok((address, port))
+            }
+            Answer::NotFound(reason) => {
+                let origin = Origin::default("the cluster's DNS");
+                self.step(StepKind::Dns, &SmolStr::new_static("NXDOMAIN"), &origin, Some(reason.clone()));
+                Err(format!("{host} cannot be resolved: {reason}"))
+            }
+        }
+    }
+
+    /// Leaves the pod; whether the sidecar takes the connection.
+    fn leave(&mut self, client: &Client, flight: Flight) -> bool {
+        let Some(index) = client.workload else {
+            self.dial(flight);
+            return false;
+        };
+        let Some(workload) = self.mesh.workloads().get(index) else { return false };
+        let member = self.member(index);
+        let own = workload.ips.contains(&flight.address) || flight.address.is_loopback();
+        let capture = match member.as_deref().map(|member| member.capture.as_ref()) {
+            None => Err("it has no sidecar"),
+            Some(None) if workload.proxy == ProxyKind::Gateway => Err("a gateway's pod captures nothing"),
+            Some(None) => Err("the interception mode is NONE"),
+            Some(Some(rules)) => Ok(rules.outbound(&Outgoing {
+                destination: flight.address,
+                port: flight.port,
+                source: None,
+                uid: client.uid,
+                gid: client.gid,
+                interface: SmolStr::new_static(if own { "lo" } else { "eth0" }),
+            })),
+        };
+        let explained = match capture {
+            Ok(OutboundCapture::Redirected(rule)) => ("captured", rule.to_owned()),
+            Ok(other) => ("not captured", other.rule().to_owned()),
+            Err("it has no sidecar") => ("not captured", format!("no sidecar: {}", workload.proxy_reason)),
+            Err(reason) => ("not captured", reason.to_owned()),
+        };
+        let origin = match client.uid {
+            Some(_) if capture.is_ok() => Origin::default("istio-init: iptables"),
+            _ => workload.origin.clone(),
+        };
+        let name = SmolStr::new_static(explained.0);
+        self.step(StepKind::Capture, &name, &origin, Some(explained.1));
+        match capture {
+            Ok(OutboundCapture::Redirected(_)) => {
+                self.at_proxy(HopKind::SidecarOutbound, index, Capture::Outbound, flight);
+                true
+            }
+            Ok(OutboundCapture::ToInbound(_)) => {
+                self.at_proxy(HopKind::SidecarInbound, index, Capture::Inbound, flight);
+                false
+            }
+            Err("the interception mode is NONE") if own => {
+                self.at_proxy(HopKind::SidecarOutbound, index, Capture::Direct, flight);
+                false
+            }
+            _ if own => {
+                self.application(index, flight);
+                false
+            }
+            _ => {
+                self.dial(flight);
+                false
+            }
+        }
+    }
+
+    /// Enters the cluster by a gateway's Service.
+    fn enter_by(&mut self, entrance: &Entrance<'_>, mut flight: Flight) {
+        let service = entrance.service;
+        let name = format_smolstr!("{}/{}:{}", service.namespace, service.name, entrance.port);
+        self.assumed_step(
+            StepKind::Dns,
+            &name,
+            &service.origin,
+            Some("the gateway's Service".to_owned()),
+            entrance.assumption.clone(),
+        );
+        flight.port = entrance.port;
+        self.kubernetes_service(service, flight);
+    }
+}
+
+/// The request that curl would send.
+fn message(query: &Query) -> HttpRequest {
+    let target = &query.target;
+    let mut authority = target.authority.clone();
+    let mut headers: Vec<(SmolStr, SmolStr)> = vec![
+        (SmolStr::new_static("user-agent"), SmolStr::new_static("curl/8.5.0")),
+        (SmolStr::new_static("accept"), SmolStr::new_static("*/*")),
+    ];
+    if let Some(bytes) = query.body_bytes {
+        headers.push((SmolStr::new_static("content-length"), bytes.to_smolstr()));
+        let form = SmolStr::new_static("application/x-www-form-urlencoded");
+        headers.push((SmolStr::new_static("content-type"), form));
+    }
+    // A header that is given takes the place of curl's own; lines of one name that are all given stay.
+    for (name, _) in &query.headers {
+        headers.retain(|(own, _)| own != name);
+    }
+    for (name, value) in &query.headers {
+        match value {
+            Some(value) if name == "host" => authority = value.clone(),
+            Some(value) => headers.push((name.clone(), value.clone())),
+            None => {}
+        }
+    }
+    HttpRequest {
+        method: query.method.clone(),
+        path: query.request_target.clone().unwrap_or_else(|| target.path.clone()),
+        authority,
+        scheme: (query.http_version == HttpVersion::Http2)
+            .then(|| SmolStr::new_static(if target.scheme.is_tls() { "https" } else { "http" })),
+        headers,
+    }
+}

@@ -1,0 +1,349 @@
+//! Which endpoint is chosen, and what runs at an address?
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smol_str::{SmolStr, ToSmolStr, format_smolstr};
+
+use super::ending::Failure;
+use super::{Flight, Walk};
+use crate::envoy::config::{
+    Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, UpstreamProtocol, UpstreamTransport,
+};
+use crate::envoy::request::{ApplicationProtocol, Transport};
+use crate::envoy::upstream::{Client, transport};
+use crate::envoy::xds::Capture;
+use crate::istiod::name::SubsetKey;
+use crate::mesh::{Address, Endpoint, Health, ProxyKind, Service};
+use crate::trace::contract::{HopKind, StepKind};
+use crate::trace::dns::{Answer, Resolver};
+use crate::trace::source::alike;
+use crate::trace::tracer::Member;
+
+/// Endpoints that nothing tells apart, by their first.
+struct Group<T> {
+    first: T,
+    weight: f64,
+    size: usize,
+}
+
+/// Puts what is alike together, in the order of the first of each.
+fn groups<T>(all: impl Iterator<Item = (T, f64)>, same: impl Fn(&T, &T) -> bool) -> Vec<Group<T>> {
+    let mut out: Vec<Group<T>> = Vec::new();
+    for (item, weight) in all {
+        match out.iter_mut().find(|group| same(&group.first, &item)) {
+            Some(group) => {
+                group.weight += weight;
+                group.size += 1;
+            }
+            None => out.push(Group { first: item, weight, size: 1 }),
+        }
+    }
+    out
+}
+
+impl Walk<'_> {
+    /// Sends a connection to a cluster's endpoint.
+    pub(super) fn forward(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        member: &Member,
+        mut flight: Flight,
+        auto_host_rewrite: bool,
+    ) {
+        let http = self.path.last().is_some_and(|visit| visit.turn.is_some());
+        if http {
+            flight.protocol = match (cluster.protocol, flight.protocol) {
+                (UpstreamProtocol::Http2, _) => ApplicationProtocol::Http2,
+                (UpstreamProtocol::Downstream, ApplicationProtocol::Http2) => ApplicationProtocol::Http2,
+                _ => ApplicationProtocol::Http11,
+            };
+        }
+        flight.source = cluster.upstream_bind_config.unwrap_or(member.facts.address);
+        if let Some(key) = SubsetKey::parse(&cluster.name).filter(|key| !key.host.is_empty()) {
+            let wildcard = key.host.starts_with('*');
+            if !wildcard && cluster.discovery_type != DiscoveryType::OriginalDst {
+                flight.name = key.host.into();
+            }
+        }
+        match cluster.discovery_type {
+            DiscoveryType::OriginalDst => {
+                flight.port = cluster.original_dst_port_override.unwrap_or(flight.port);
+                let address = super::socket(flight.address, flight.port);
+                let note = "the original destination".to_owned();
+                self.step(StepKind::Endpoint, &address, &cluster.origin, Some(note));
+                protect(cluster, None, member, &mut flight, http);
+                self.dial(flight);
+            }
+            DiscoveryType::DynamicForwardProxy => self.forward_by_name(cluster, member, flight, http),
+            DiscoveryType::Eds
+            | DiscoveryType::StrictDns
+            | DiscoveryType::LogicalDns
+            | DiscoveryType::Static => {
+                self.forward_to_endpoint(cluster, member, &flight, http, auto_host_rewrite);
+            }
+        }
+    }
+
+    fn forward_to_endpoint(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        member: &Member,
+        flight: &Flight,
+        http: bool,
+        auto_host_rewrite: bool,
+    ) {
+        let healthy = |e: &&LbEndpoint| e.health_status == HealthStatus::Healthy;
+        let localities = &cluster.load_assignment.endpoints;
+        let priority = localities
+            .iter()
+            .filter(|l| l.lb_endpoints.iter().any(|e| healthy(&e)))
+            .map(|l| l.priority)
+            .min();
+        let usable = localities
+            .iter()
+            .filter(|locality| Some(locality.priority) == priority)
+            .flat_map(|locality| locality.lb_endpoints.iter().filter(healthy))
+            .map(|endpoint| (endpoint, f64::from(endpoint.load_balancing_weight.max(1))));
+        let found = groups(usable, |a, b| self.same_endpoint(a, b));
+        if found.is_empty() {
+            self.no_endpoint(&cluster.name);
+            return;
+        }
+        let shares: Vec<f64> = found.iter().map(|group| group.weight).collect();
+        self.fork(&shares, |walk, way| {
+            let Some(group) = found.get(way) else { return };
+            let endpoint = group.first;
+            let mut next = flight.clone();
+            let note = (group.size > 1).then(|| format!("one of {} that are alike", group.size));
+            let assumption =
+                endpoint.assumed.then(|| format!("{} has a ready endpoint", shown(endpoint, &cluster.name)));
+            match &endpoint.address {
+                EndpointAddress::Socket(ip, port) => {
+                    let address = super::socket(*ip, *port);
+                    walk.assumed_step(StepKind::Endpoint, &address, &endpoint.origin, note, assumption);
+                    (next.address, next.port) = (*ip, *port);
+                }
+                EndpointAddress::Pipe(path) => {
+                    walk.step(StepKind::Endpoint, path, &endpoint.origin, note);
+                    protect(cluster, Some(endpoint), member, &mut next, http);
+                    walk.own_application(next);
+                    return;
+                }
+                EndpointAddress::Name(name, port) => {
+                    let resolver = Resolver {
+                        mesh: walk.mesh,
+                        namespace: Some(&member.proxy.node().namespace),
+                        agent: None,
+                    };
+                    let Answer::Found(answer) = resolver.resolve(name) else {
+                        let address = format_smolstr!("{name}:{port}");
+                        let note = Some("the name cannot be resolved".to_owned());
+                        walk.step(StepKind::Endpoint, &address, &endpoint.origin, note);
+                        walk.no_endpoint(&cluster.name);
+                        return;
+                    };
+                    let Some(ip) = answer.addresses.first().copied() else { return };
+                    let address = format_smolstr!("{name}:{port}");
+                    walk.assumed_step(
+                        StepKind::Endpoint,
+                        &address,
+                        &endpoint.origin,
+                        note,
+                        answer.assumption,
+                    );
+                    (next.address, next.port, next.name) = (ip, *port, name.clone());
+                    if auto_host_rewrite && let Some(message) = &mut next.message {
+                        message.authority = name.clone();
+                    }
+                }
+            }
+            protect(cluster, Some(endpoint), member, &mut next, http);
+            walk.dial(next);
+        });
+    }
+
+    fn same_endpoint(&self, a: &LbEndpoint, b: &LbEndpoint) -> bool {
+        let place = |e: &LbEndpoint| match &e.address {
+            EndpointAddress::Socket(ip, port) => Some((self.mesh.workload_index_at(*ip), *port)),
+            EndpointAddress::Name(..) | EndpointAddress::Pipe(_) => None,
+        };
+        match (place(a), place(b)) {
+            (Some((first, port)), Some((second, other_port))) => {
+                port == other_port
+                    && a.istio_mutual == b.istio_mutual
+                    && match (first, second) {
+                        (Some(first), Some(second)) => alike(self.mesh, first, second),
+                        (None, None) => true,
+                        _ => false,
+                    }
+            }
+            _ => a.address == b.address,
+        }
+    }
+
+    /// Sends a connection to the host that the request names.
+    fn forward_by_name(&mut self, cluster: &Arc<Cluster>, member: &Member, mut flight: Flight, http: bool) {
+        let asked: SmolStr = match (&flight.message, flight.layers.last()) {
+            (Some(message), _) if http => message.authority.clone(),
+            (_, Some(Transport::Tls { sni, .. })) => sni.clone(),
+            _ => flight.name.clone(),
+        };
+        let (host, port) = match asked.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') => (SmolStr::new(host), port.parse().ok()),
+            _ => (asked.clone(), None),
+        };
+        let tls = !matches!(cluster.transport, UpstreamTransport::Plaintext);
+        let port = port.unwrap_or(if http { if tls { 443 } else { 80 } } else { flight.port });
+        let resolver =
+            Resolver { mesh: self.mesh, namespace: Some(&member.proxy.node().namespace), agent: None };
+        let answer = match host.parse::<IpAddr>() {
+            Ok(ip) => Some((ip, None)),
+            Err(_) => match resolver.resolve(&host) {
+                Answer::Found(found) => found.addresses.first().map(|ip| (*ip, found.assumption)),
+                Answer::NotFound(_) => None,
+            },
+        };
+        let Some((ip, assumption)) = answer else {
+            self.no_endpoint(&cluster.name);
+            return;
+        };
+        let address = format_smolstr!("{host}:{port}");
+        let note = Some("the proxy resolves the host that is asked for".to_owned());
+        self.assumed_step(StepKind::Endpoint, &address, &cluster.origin, note, assumption);
+        (flight.address, flight.port, flight.name) = (ip, port, host);
+        protect(cluster, None, member, &mut flight, http);
+        self.dial(flight);
+    }
+
+    /// Connects to an address.
+    pub(super) fn dial(&mut self, flight: Flight) {
+        let at_server = self.path.last().is_some_and(|visit| visit.hop.kind == HopKind::SidecarInbound);
+        if at_server || flight.address.is_loopback() {
+            self.own_application(flight);
+            return;
+        }
+        if let Some(index) = self.mesh.workload_index_at(flight.address) {
+            let Some(workload) = self.mesh.workloads().get(index) else { return };
+            let member = self.member(index);
+            let inbound = member
+                .as_deref()
+                .and_then(|member| member.capture.as_ref())
+                .is_some_and(|rules| rules.inbound(flight.port));
+            match workload.proxy {
+                ProxyKind::Gateway => self.at_proxy(HopKind::Gateway, index, Capture::Direct, flight),
+                ProxyKind::Sidecar if inbound => {
+                    self.at_proxy(HopKind::SidecarInbound, index, Capture::Inbound, flight);
+                }
+                ProxyKind::Sidecar | ProxyKind::None => self.application(index, flight),
+            }
+            return;
+        }
+        if let Some(service) = self.tracer.service_at(flight.address) {
+            let services = self.mesh.services();
+            if let Some(service) = services.get(service) {
+                self.kubernetes_service(service, flight);
+            }
+            return;
+        }
+        let name = flight.name.clone();
+        self.enter(HopKind::External, &name, None, &flight);
+        self.delivered();
+    }
+
+    /// Connects to a Service as Kubernetes does: any ready endpoint of the port.
+    pub(super) fn kubernetes_service(&mut self, service: &Service, flight: Flight) {
+        let Some(port) = service.port(flight.port) else {
+            let reason = format!("{} has no port {}", service.hostname, flight.port);
+            self.failed(&Failure::timeout(reason));
+            return;
+        };
+        let ready = |e: &&Endpoint| e.port_name == port.name && e.health == Health::Healthy;
+        let endpoints = self.mesh.endpoints(&service.hostname, &service.namespace);
+        let usable = endpoints.iter().filter(ready).map(|endpoint| (endpoint, 1.0));
+        let found = groups(usable, |a, b| match (a.workload, b.workload) {
+            (Some(x), Some(y)) => a.port == b.port && alike(self.mesh, x as usize, y as usize),
+            _ => a.address == b.address && a.port == b.port,
+        });
+        if found.is_empty() {
+            let reason = format!("{} has no ready endpoint for port {}", service.hostname, flight.port);
+            self.failed(&Failure::refused(reason));
+            return;
+        }
+        let shares: Vec<f64> = found.iter().map(|group| group.weight).collect();
+        self.fork(&shares, |walk, way| {
+            let Some(group) = found.get(way) else { return };
+            let endpoint = group.first;
+            let Address::Ip(ip) = endpoint.address else { return };
+            let address = super::socket(ip, endpoint.port);
+            let note = match group.size {
+                1 => format!("Kubernetes chooses it for {}", service.hostname),
+                n => format!("Kubernetes chooses one of {n} that are alike for {}", service.hostname),
+            };
+            let assumption =
+                endpoint.assumed.then(|| format!("{} has a ready endpoint", workload_or(endpoint, service)));
+            walk.assumed_step(StepKind::Endpoint, &address, &endpoint.origin, Some(note), assumption);
+            let mut next = flight.clone();
+            (next.address, next.port, next.name) = (ip, endpoint.port, service.hostname.clone());
+            walk.dial(next);
+        });
+
+        fn workload_or(endpoint: &Endpoint, service: &Service) -> SmolStr {
+            match &endpoint.address {
+                Address::Ip(ip) if endpoint.workload.is_none() => ip.to_smolstr(),
+                _ => service.hostname.clone(),
+            }
+        }
+    }
+
+    /// The application beside the last proxy.
+    fn own_application(&mut self, flight: Flight) {
+        match self.path.last().and_then(|visit| visit.workload) {
+            Some(index) => self.application(index, flight),
+            None => self.failed(&Failure::refused("nothing listens there".to_owned())),
+        }
+    }
+
+    /// Arrives at a workload's application.
+    pub(super) fn application(&mut self, index: usize, flight: Flight) {
+        let Some(workload) = self.mesh.workloads().get(index) else { return };
+        if self.repeats(HopKind::Workload, Some(index), &flight) {
+            self.looped();
+            return;
+        }
+        let mesh_tls = matches!(flight.layers.last(), Some(Transport::Tls { mesh_certificate: true, .. }));
+        self.enter(HopKind::Workload, &workload.full_name(), Some(index), &flight);
+        if mesh_tls {
+            let reason = format!("{} has no proxy that could speak Istio's mutual TLS", workload.full_name());
+            self.failed(&Failure::plaintext_server(reason));
+            return;
+        }
+        self.delivered();
+    }
+
+    /// The cluster exists and has nobody to send to.
+    fn no_endpoint(&mut self, cluster: &str) {
+        self.failed(&Failure::no_endpoint(format!("{cluster} has no endpoint to connect to")));
+    }
+}
+
+fn shown(endpoint: &LbEndpoint, cluster: &SmolStr) -> SmolStr {
+    if endpoint.workload.is_empty() { cluster.clone() } else { endpoint.workload.clone() }
+}
+
+/// Wraps a connection in the TLS that a cluster asks for.
+fn protect(
+    cluster: &Cluster,
+    endpoint: Option<&LbEndpoint>,
+    member: &Member,
+    flight: &mut Flight,
+    http: bool,
+) {
+    let protocol = if http { flight.protocol } else { ApplicationProtocol::Tcp };
+    let host = flight.message.as_ref().filter(|_| http).map(|m| m.authority.as_str()).unwrap_or_default();
+    let client = Client { identity: &member.facts.identity, overrides_alpn: true };
+    match transport(cluster, endpoint, protocol, host, client) {
+        Transport::Plaintext => {}
+        tls @ Transport::Tls { .. } => flight.layers.push(tls),
+    }
+}

@@ -1,0 +1,301 @@
+//! What does a proxy on the way do?
+
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use super::ending::Failure;
+use super::{Flight, Turn, Walk, request_lines};
+use crate::envoy::decision::{Forward, TcpDecision};
+use crate::envoy::recorder::{self, NoRecord, Record, StepKind as Recorded};
+use crate::envoy::xds::Capture;
+use crate::envoy::{ConnectionOutcome, Decision, HttpDecision, HttpOutcome, Transport, decide, upstream};
+use crate::origin::Origin;
+use crate::trace::contract::{Failed, Fidelity, HopKind, NearMiss, Note, StepKind};
+use crate::trace::near_miss;
+use crate::trace::tracer::Member;
+use crate::trace::unmodelled::Effect;
+
+impl Walk<'_> {
+    /// A connection arrives at the proxy of a workload.
+    pub(super) fn at_proxy(&mut self, kind: HopKind, workload: usize, capture: Capture, flight: Flight) {
+        let (Some(found), Some(member)) = (self.mesh.workloads().get(workload), self.member(workload)) else {
+            return;
+        };
+        let repeats = self.repeats(kind, Some(workload), &flight);
+        self.enter(kind, &found.full_name(), Some(workload), &flight);
+        if repeats {
+            self.looped();
+            return;
+        }
+        let (connection, request) = flight.connection();
+        let mut record = Record::default();
+        let decision = if self.explain {
+            decide(&member.proxy, &member.facts, capture, &connection, request, &mut record)
+        } else {
+            decide(&member.proxy, &member.facts, capture, &connection, request, &mut NoRecord)
+        };
+        self.recorded(record, kind, &member);
+        self.carry_out(decision, &member, &connection.transport, flight);
+    }
+
+    /// Notes what the recorder heard, and what it could not.
+    fn recorded(&mut self, record: Record, kind: HopKind, member: &Member) {
+        for step in record.steps {
+            let kind = match step.kind {
+                Recorded::Listener => StepKind::Listener,
+                Recorded::FilterChain => StepKind::FilterChain,
+                Recorded::Authentication => StepKind::Authentication,
+                Recorded::Authorization => StepKind::Authorization,
+                Recorded::RouteConfig => StepKind::RouteConfig,
+                Recorded::VirtualHost => StepKind::VirtualHost,
+                Recorded::Route => StepKind::Route,
+            };
+            self.step(kind, &step.name, &step.origin, None);
+        }
+        for miss in record.near_misses {
+            self.route_near_miss(miss);
+        }
+        for concern in &member.concerns {
+            let named = SmolStr::from(concern.resource.as_str());
+            match concern.effect {
+                Effect::Admission if kind == HopKind::SidecarOutbound => continue,
+                Effect::Admission => {
+                    let note = "not modelled: whether it lets the request pass is not known".to_owned();
+                    self.step_with(
+                        StepKind::Authorization,
+                        &named,
+                        &concern.origin,
+                        Some(note),
+                        Fidelity::Opaque,
+                        Vec::new(),
+                    );
+                    if let Some(visit) = self.path.last_mut() {
+                        visit.doubts.push(concern.resource.clone());
+                    }
+                }
+                Effect::Anything => {
+                    let id = self
+                        .assume(format!("{}, which is not modelled, changes nothing here", concern.resource));
+                    if let Some(visit) = self.path.last_mut() {
+                        visit.fidelity = Fidelity::Opaque;
+                        visit.assumed.push(id.clone());
+                        if let Some(first) = visit.hop.steps.first_mut() {
+                            first.fidelity = Fidelity::Opaque;
+                            first.assumptions.push(id);
+                        }
+                    }
+                }
+            }
+            self.not_modelled(&concern.resource, &concern.origin);
+        }
+    }
+
+    /// Says that a resource takes part and is not modelled.
+    fn not_modelled(&mut self, resource: &str, origin: &Origin) {
+        let place = self.place(origin);
+        if !self.explain || self.notes.iter().any(|note| note.origin == place) {
+            return;
+        }
+        let code = crate::diagnostic::Code::NotModelled;
+        self.notes.push(Note {
+            code: code.as_str(),
+            severity: code.severity(),
+            message: format!("{resource} takes part, and is not modelled"),
+            origin: place,
+            help: None,
+        });
+    }
+
+    /// Keeps a part of the configuration that could have been meant; defaults are nobody's intention.
+    fn route_near_miss(&mut self, miss: recorder::NearMiss) {
+        let origin = if miss.failed.origin.resource().is_some() { &miss.failed.origin } else { &miss.origin };
+        let Origin::Field { resource, path } = origin else { return };
+        let Some(hop) = self.path.last().map(|visit| visit.hop.id.clone()) else { return };
+        let found = NearMiss {
+            resource: self.mesh.manifests().describe(*resource).into(),
+            field: path.clone(),
+            hop,
+            origin: self.place(origin),
+            failed: Failed {
+                condition: miss.failed.condition,
+                expected: miss.failed.expected,
+                got: miss.failed.got,
+            },
+            repair: None,
+        };
+        if !self.near_misses.contains(&found) {
+            self.near_misses.push(found);
+        }
+    }
+
+    fn carry_out(&mut self, decision: Decision, member: &Member, sent: &Transport, mut flight: Flight) {
+        let failure = upstream::Failure::at(sent, &decision);
+        if decision.filter_chain.as_ref().is_some_and(|chain| chain.transport_socket.is_some()) {
+            flight.layers.pop();
+        }
+        let failed = |reason: String| {
+            let failure = failure.clone().unwrap_or(upstream::Failure::ConnectionTermination);
+            Failure::at_proxy(failure, reason)
+        };
+        match decision.outcome {
+            ConnectionOutcome::NoListener => {
+                self.near_misses_of_gateway(&flight);
+                let place = super::socket(flight.address, flight.port);
+                self.failed(&failed(format!("nothing listens on {place}")));
+            }
+            ConnectionOutcome::Closed { flags, details, origin } => {
+                self.near_misses_of_gateway(&flight);
+                self.log(Some(0), &flags, &details);
+                self.failed(&failed(closing(&origin, &details)).logged(&flags, &details));
+            }
+            ConnectionOutcome::TlsError { failure, origin } => {
+                let note = Some("the TLS handshake fails".to_owned());
+                self.step(StepKind::Authentication, &failure, &origin, note);
+                self.log(Some(0), &[], &failure);
+                let reason = format!("the TLS handshake fails: {failure}");
+                self.failed(&failed(reason).logged(&[], &failure));
+            }
+            ConnectionOutcome::Refused { reason } => {
+                self.unknown(format!("Envoy refuses this listener and keeps what it had before: {reason}"));
+            }
+            ConnectionOutcome::Unknown { reason, .. } => self.unknown(reason.to_string()),
+            ConnectionOutcome::Tcp(tcp) => self.pass_bytes(&tcp, member, &flight),
+            ConnectionOutcome::Http(_) if failure.is_some() => {
+                self.failed(&failed("the port speaks plaintext, the client TLS".to_owned()));
+            }
+            ConnectionOutcome::Http(http) => self.pass_request(Arc::from(http), member, &flight),
+        }
+    }
+
+    fn pass_bytes(&mut self, tcp: &TcpDecision, member: &Member, flight: &Flight) {
+        let shares: Vec<f64> = tcp.branches.iter().map(|branch| branch.probability).collect();
+        self.fork(&shares, |walk, way| {
+            let Some(branch) = tcp.branches.get(way) else { return };
+            walk.step(StepKind::Cluster, &branch.cluster, &branch.origin, None);
+            if let Some(visit) = walk.path.last_mut() {
+                visit.passes_bytes = true;
+            }
+            match &branch.found {
+                Some(cluster) if branch.flags.is_empty() => {
+                    walk.log(None, &[], "");
+                    walk.forward(cluster, member, flight.clone(), false);
+                }
+                _ => {
+                    walk.log(Some(0), &branch.flags, "");
+                    let reason = match &branch.found {
+                        None => format!("there is no cluster {}", branch.cluster),
+                        Some(_) => format!("{} has no endpoint to connect to", branch.cluster),
+                    };
+                    walk.failed(&Failure::terminated(reason).logged(&branch.flags, ""));
+                }
+            }
+        });
+    }
+
+    fn pass_request(&mut self, decision: Arc<HttpDecision>, member: &Member, flight: &Flight) {
+        let shares: Vec<f64> = decision.branches.iter().map(|branch| branch.probability).collect();
+        self.fork(&shares, |walk, way| {
+            let Some(branch) = decision.branches.get(way) else { return };
+            if walk.explain {
+                let changes = walk.changes(&branch.changes);
+                if let Some(visit) = walk.path.last_mut() {
+                    visit.hop.request.left = request_lines(Some(&branch.request));
+                    visit.hop.request.changes = changes;
+                }
+            }
+            if let Some((delay, origin)) = &branch.fault_delay {
+                let name = smol_str::format_smolstr!("delay {delay:?}");
+                walk.step(StepKind::Fault, &name, origin, None);
+            }
+            if let Some(visit) = walk.path.last_mut() {
+                visit.turn = Some(Turn { decision: decision.clone(), branch: way });
+            }
+            match &branch.outcome {
+                HttpOutcome::Reply(reply) => {
+                    if let Some(cluster) = &reply.cluster {
+                        walk.step(StepKind::Cluster, cluster, &reply.origin, None);
+                    }
+                    if reply.details == "route_not_found" {
+                        walk.near_misses_of_gateway(flight);
+                    }
+                    walk.answered(reply);
+                }
+                HttpOutcome::Unknown { reason, cluster, origin } => {
+                    if let Some(cluster) = cluster {
+                        walk.step(StepKind::Cluster, cluster, origin, None);
+                    }
+                    walk.unknown(reason.to_string());
+                }
+                HttpOutcome::Forward(forward) => {
+                    walk.copies_of(branch, member, flight);
+                    walk.step(StepKind::Cluster, &forward.cluster, &forward.origin, None);
+                    walk.send(forward, branch.request.clone(), member, flight);
+                }
+            }
+        });
+    }
+
+    fn send(
+        &mut self,
+        forward: &Forward,
+        request: crate::envoy::HttpRequest,
+        member: &Member,
+        flight: &Flight,
+    ) {
+        let mut next = flight.clone();
+        next.message = Some(request);
+        self.forward(&forward.found, member, next, forward.auto_host_rewrite);
+    }
+
+    /// Follows the copies of a request, apart from the request itself.
+    fn copies_of(&mut self, branch: &crate::envoy::HttpBranch, member: &Member, flight: &Flight) {
+        for mirror in &branch.mirrors {
+            let Some(cluster) = &mirror.found else { continue };
+            let depth = self.path.len();
+            let last = self.path.last().cloned();
+            let (probability, before) = (self.probability, self.copied.len());
+            self.probability *= mirror.probability;
+            self.copies += 1;
+            let mut next = flight.clone();
+            next.message = Some(mirror.request.clone());
+            self.forward(cluster, member, next, false);
+            self.copies -= 1;
+            self.probability = probability;
+            self.path.truncate(depth);
+            if let (Some(last), Some(place)) = (last, self.path.last_mut()) {
+                *place = last;
+            }
+            let ends: Vec<SmolStr> =
+                self.copied.iter().skip(before).filter_map(|e| e.outcome.path.last().cloned()).collect();
+            for end in ends {
+                if !self.mirrors.contains(&end) {
+                    self.mirrors.push(end);
+                }
+            }
+        }
+    }
+
+    fn near_misses_of_gateway(&mut self, flight: &Flight) {
+        if !self.explain || self.copies > 0 {
+            return;
+        }
+        let Some(visit) = self.path.last().filter(|visit| visit.hop.kind == HopKind::Gateway) else { return };
+        let hop = visit.hop.id.clone();
+        let Some(member) = visit.workload.and_then(|index| self.member(index)) else { return };
+        let host = near_miss::asked_host(flight.connection().0.transport, flight.message.as_ref());
+        for miss in near_miss::at_gateway(&member.proxy, &host, &hop) {
+            if !self.near_misses.contains(&miss) {
+                self.near_misses.push(miss);
+            }
+        }
+    }
+}
+
+fn closing(origin: &Origin, details: &str) -> String {
+    match (details, origin) {
+        ("filter_chain_not_found", _) => "no filter chain takes the connection".to_owned(),
+        (_, Origin::Default(rule)) => format!("the connection is closed: {rule}"),
+        (details, Origin::Field { .. }) => format!("the connection is closed: {details}"),
+    }
+}
