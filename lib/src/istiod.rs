@@ -8,7 +8,6 @@ mod bootstrap;
 pub mod cluster;
 pub mod connection_manager;
 pub mod gateway;
-pub mod hosts;
 pub mod inbound;
 mod memo;
 pub mod name;

@@ -22,10 +22,13 @@ pub mod destination_rule;
 pub mod endpoint;
 pub mod features;
 pub mod gateway;
+pub mod host_index;
 pub mod ingress;
 pub mod policy;
 pub mod service;
+pub mod service_index;
 pub mod virtual_service;
+pub mod virtual_service_index;
 pub mod visibility;
 pub mod workload;
 
@@ -38,7 +41,9 @@ pub use features::Features;
 pub use gateway::{Gateway, GatewaySelector};
 pub use policy::{Config, Configs, selects};
 pub use service::{Registry, Resolution, Service, ServicePort, UNSPECIFIED};
+pub use service_index::ServiceIndex;
 pub use virtual_service::{Generator, HttpRule, MESH_GATEWAY, Rule, VirtualService};
+pub use virtual_service_index::VirtualServiceIndex;
 pub use visibility::ExportTo;
 pub use workload::{ContainerInfo, ProxyKind, Workload};
 
@@ -119,10 +124,11 @@ pub struct Mesh {
     config: EffectiveConfig,
     namespaces: IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
     services: Vec<Arc<Service>>,
-    by_host: FxHashMap<SmolStr, Vec<u32>>,
+    service_index: ServiceIndex,
     virtual_services: Vec<Arc<VirtualService>>,
     by_gateway: FxHashMap<SmolStr, Vec<u32>>,
     gateways: Vec<Arc<Gateway>>,
+    virtual_service_index: VirtualServiceIndex,
     destination_rules: DestinationRules,
     policies: Policies,
     workloads: Vec<Workload>,
@@ -188,7 +194,22 @@ impl Mesh {
 
     /// The services of a host, in istiod's order.
     pub fn services_of<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Arc<Service>> + use<'a> {
-        self.by_host.get(host).into_iter().flatten().filter_map(|i| self.services.get(*i as usize))
+        self.service_index.of_host(host).iter().filter_map(|i| self.services.get(*i as usize))
+    }
+
+    /// Services by name, address and port.
+    pub fn service_index(&self) -> &ServiceIndex {
+        &self.service_index
+    }
+
+    /// The service that stands for a host in a namespace: a Kubernetes Service, else the oldest.
+    pub fn service_in(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
+        self.service_index.representative(&self.services, host, namespace).map(|(_, service)| service)
+    }
+
+    /// VirtualServices for sidecars, by host and destination.
+    pub fn virtual_service_index(&self) -> &VirtualServiceIndex {
+        &self.virtual_service_index
     }
 
     /// All VirtualServices with hosts, delegates merged, oldest first.

@@ -30,7 +30,7 @@ use crate::origin::Origin;
 /// The names of all clusters of a proxy, in istiod's order.
 pub fn names(proxy: &Proxy) -> Vec<SmolStr> {
     let mut out = Vec::new();
-    for service in proxy.scope().services() {
+    for service in &proxy.scope().services() {
         if service.resolution() == Resolution::Alias {
             continue;
         }
@@ -69,7 +69,7 @@ pub fn build(proxy: &Proxy, name: &str) -> Option<Cluster> {
         return (sidecar && proxy.resolves_unknown_hosts()).then(|| dynamic_dns(proxy));
     }
     let key = SubsetKey::parse(name).filter(|key| key.direction == "outbound")?;
-    let service = proxy.scope().service(key.host)?;
+    let service = &proxy.scope().service(key.host)?;
     let port = service.port(key.port).filter(|port| port.protocol != Protocol::Udp)?;
     if service.resolution() == Resolution::Alias {
         return None;

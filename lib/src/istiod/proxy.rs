@@ -14,7 +14,7 @@ use super::gateway::GatewayConfig;
 use super::inbound::{self, Inbound, ServiceTarget};
 use super::memo::Memo;
 use super::node::{InterceptionMode, Node, NodeType};
-use super::outbound::listener::{ListenerIndex, ListenerKey, ListenerProtocol};
+use super::outbound::listener::{self, ListenerKey, ListenerProtocol};
 use super::outbound::{catch_all, route_config};
 use super::scope::{EgressListener, SidecarScope};
 use super::service::ScopedService;
@@ -37,7 +37,6 @@ pub struct Proxy {
     node: Node,
     domain: SmolStr,
     scope: OnceLock<SidecarScope>,
-    listener_index: OnceLock<ListenerIndex>,
     fallthrough: OnceLock<Arc<FilterChain>>,
     virtual_outbound: OnceLock<Option<Arc<Listener>>>,
     http_proxy: OnceLock<Option<Arc<Listener>>>,
@@ -62,7 +61,6 @@ impl Proxy {
             node,
             domain,
             scope: OnceLock::new(),
-            listener_index: OnceLock::new(),
             fallthrough: OnceLock::new(),
             virtual_outbound: OnceLock::new(),
             http_proxy: OnceLock::new(),
@@ -213,15 +211,11 @@ impl Proxy {
         self.routes.insert(key, routes.into())
     }
 
-    fn listener_index(&self) -> &ListenerIndex {
-        self.listener_index.get_or_init(|| ListenerIndex::new(self))
-    }
-
     fn outbound_listener(&self, key: &ListenerKey) -> Option<Arc<Listener>> {
         if let Some(known) = self.listeners.get(key) {
             return known;
         }
-        let built = self.listener_index().build(self, key).map(Arc::new);
+        let built = listener::build(self, key).map(Arc::new);
         self.listeners.insert(key.clone(), built)
     }
 
@@ -269,7 +263,7 @@ impl Proxy {
             return Vec::new();
         }
         let mut out: Vec<Arc<Listener>> =
-            self.listener_index().keys().iter().filter_map(|key| self.outbound_listener(key)).collect();
+            listener::keys(self).iter().filter_map(|key| self.outbound_listener(key)).collect();
         out.extend(self.http_proxy());
         out.extend(self.virtual_outbound());
         out.extend(self.inbound().listeners.iter().cloned());

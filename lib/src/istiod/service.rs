@@ -42,6 +42,27 @@ impl ScopedService {
         Self { aliases: Some(aliases.into()), ..self.clone() }
     }
 
+    /// The same service with one port only; `None` when it has no such port.
+    /// istiod: `sidecar.go: serviceMatchingListenerPort`.
+    pub fn trimmed_to_port(&self, number: u16) -> Option<Self> {
+        let port = self.port(number)?;
+        Some(if self.ports().len() == 1 { self.clone() } else { self.with_ports(vec![port.clone()]) })
+    }
+
+    /// The same service with these ports only (0 stands for all); `None` when it has none of them.
+    /// istiod: `sidecar.go: serviceMatchingVirtualServicePorts`.
+    pub fn trimmed_to_ports(&self, numbers: &[u16]) -> Option<Self> {
+        if numbers.is_empty() || numbers.contains(&0) {
+            return Some(self.clone());
+        }
+        let ports: Vec<ServicePort> =
+            self.ports().iter().filter(|port| numbers.contains(&port.number)).cloned().collect();
+        if ports.len() == self.ports().len() {
+            return Some(self.clone());
+        }
+        (!ports.is_empty()).then(|| self.with_ports(ports))
+    }
+
     /// The service of the mesh.
     pub fn service(&self) -> &Arc<Service> {
         &self.service

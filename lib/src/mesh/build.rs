@@ -15,7 +15,8 @@ use super::virtual_service::{Naming, merge_delegates};
 use super::workload::{Surroundings, from_pod, from_template};
 use super::{
     DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
-    Service, Workload, destination_rule, endpoint, gateway, ingress, selects, service, virtual_service,
+    Service, ServiceIndex, VirtualServiceIndex, Workload, destination_rule, endpoint, gateway, ingress,
+    selects, service, virtual_service,
 };
 use crate::diagnostic::Diagnostic;
 use crate::manifest::schema::kubernetes::PodTemplateSpec;
@@ -57,10 +58,7 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
     }
     let lookup = endpoint::Workloads { all: &workloads, by_ip: &workload_by_ip, by_name: &workload_by_name };
     let (services, endpoints) = services(&manifests, &options, &config, &policies, &lookup, &mut addresses);
-    let mut by_host: FxHashMap<SmolStr, Vec<u32>> = FxHashMap::default();
-    for (i, s) in services.iter().enumerate() {
-        by_host.entry(s.hostname.clone()).or_default().push(i as u32);
-    }
+    let service_index = ServiceIndex::new(&services, &endpoints);
     let (mut gateways, generated) = ingresses(&manifests, &options, &config, &policies);
     gateways.extend(manifests.resources().filter_map(|r| match &r.spec {
         Spec::Gateway(spec) => Some(gateway::from_resource(r, spec)),
@@ -75,6 +73,7 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
             by_gateway.entry(gateway.clone()).or_default().push(i as u32);
         }
     }
+    let virtual_service_index = VirtualServiceIndex::new(&virtual_services);
     let destination_rules = destination_rules(&manifests, &options, &config);
     Mesh {
         manifests,
@@ -82,10 +81,11 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
         config,
         namespaces,
         services,
-        by_host,
+        service_index,
         virtual_services,
         by_gateway,
         gateways: gateways.into_iter().map(Arc::new).collect(),
+        virtual_service_index,
         destination_rules,
         policies,
         workloads,
@@ -273,6 +273,11 @@ fn services(
                 let made = service::from_kubernetes(r, spec, assumed, &defaults);
                 let key = (r.meta.namespace.clone(), r.meta.name.clone());
                 let list = endpoints.entry((made.hostname.clone(), made.namespace.clone())).or_default();
+                // istiod keeps no endpoints for a Service that nobody sees, though its own namespace can route to it.
+                if service::exported_to(r).is_some_and(|mut list| list.any(|e| e == "~")) {
+                    services.push(made);
+                    continue;
+                }
                 if let Some(slices) = slices.get(&key) {
                     for slice in slices {
                         if let Spec::EndpointSlice(spec) = &slice.spec {

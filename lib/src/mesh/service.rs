@@ -121,6 +121,13 @@ impl Service {
         self.registry == Registry::Kubernetes && self.resolution == Resolution::Passthrough
     }
 
+    /// Every address that some client may know it by, CIDRs included.
+    pub fn all_addresses(&self) -> impl Iterator<Item = &SmolStr> {
+        let single = [&self.default_address, &self.auto_allocated_ipv4, &self.auto_allocated_ipv6];
+        let known = |address: &&SmolStr| !address.is_empty() && **address != UNSPECIFIED;
+        self.cluster_vips.iter().chain(single).filter(known)
+    }
+
     /// Whether the name is a part of what istiod keys services by.
     pub fn has_address(&self) -> bool {
         self.default_address != UNSPECIFIED
@@ -131,6 +138,13 @@ impl Service {
 pub(crate) struct ServiceDefaults<'a> {
     pub cluster_domain: &'a str,
     pub export_to: &'a [SmolStr],
+}
+
+/// What the annotation of a Kubernetes Service exports it to.
+pub(crate) fn exported_to(resource: &Resource) -> Option<impl Iterator<Item = &str>> {
+    let text =
+        resource.meta.annotations.get("networking.istio.io/exportTo").filter(|text| !text.is_empty())?;
+    Some(text.split(',').map(str::trim))
 }
 
 /// Converts a Kubernetes Service.
@@ -165,11 +179,7 @@ pub(crate) fn from_kubernetes(
     } else {
         Resolution::ClientSideLb
     };
-    let written: Vec<SmolStr> = meta
-        .annotations
-        .get("networking.istio.io/exportTo")
-        .map(|text| text.split(',').map(|e| e.trim().into()).collect())
-        .unwrap_or_default();
+    let written: Vec<SmolStr> = exported_to(resource).into_iter().flatten().map(SmolStr::new).collect();
     let ports = spec
         .ports
         .iter()

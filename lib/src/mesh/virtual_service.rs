@@ -87,10 +87,25 @@ impl VirtualService {
         self.gateways.iter().any(|g| g == gateway)
     }
 
+    /// Everything it sends to, mirrors included.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        let http = self.http.iter().flat_map(|rule| http_destinations(&rule.route));
+        let tcp = self.tcp.iter().flat_map(|rule| &rule.route.route);
+        let tls = self.tls.iter().flat_map(|rule| &rule.route.route);
+        http.chain(tcp.chain(tls).filter_map(|route| route.destination.as_ref()))
+    }
+
     /// An origin at `path` of the resource.
     pub fn origin(&self, path: impl Into<SmolStr>) -> Origin {
         Origin::field(self.resource, path)
     }
+}
+
+/// Everything that an HTTP rule sends to, mirrors included.
+pub fn http_destinations(rule: &HttpRoute) -> impl Iterator<Item = &Destination> {
+    let routes = rule.route.iter().filter_map(|route| route.destination.as_ref());
+    let mirrors = rule.mirrors.iter().filter_map(|mirror| mirror.destination.as_ref());
+    routes.chain(&rule.mirror).chain(mirrors)
 }
 
 /// What completing names depends on.

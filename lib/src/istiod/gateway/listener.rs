@@ -28,7 +28,6 @@ use crate::istiod::name::outbound_sni;
 use crate::istiod::outbound::listener::{listener_address, listener_name};
 use crate::istiod::outbound::tcp::weighted_tcp_proxy;
 use crate::istiod::proxy::Proxy;
-use crate::istiod::service::ScopedService;
 use crate::manifest::schema::istio::{RouteDestination, ServerTlsMode};
 use crate::mesh::gateway::Server;
 use crate::mesh::{Protocol, VirtualService, host};
@@ -289,7 +288,7 @@ fn tcp(
         destinations,
         format_smolstr!("{}.{}", virtual_service.name, virtual_service.namespace),
         server.number,
-        &|host| proxy.scope().service(host).map(ScopedService::destination),
+        &|host| proxy.scope().service(host).map(|service| service.destination()),
         origin,
     );
     NetworkFilter::TcpProxy(Arc::new(tcp))

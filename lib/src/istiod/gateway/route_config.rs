@@ -16,7 +16,6 @@ use super::binding::{common_hosts, virtual_services_for_gateway};
 use super::merge::{MergedGateway, MergedServer};
 use crate::envoy::config::{HeaderOperations, RequireTls, Route, RouteConfiguration, VirtualHost};
 use crate::istiod::connection_manager::ListenerClass;
-use crate::istiod::hosts::suffixes;
 use crate::istiod::outbound::domains;
 use crate::istiod::proxy::{Proxy, Routes};
 use crate::istiod::route::action::DestinationService;
@@ -24,6 +23,7 @@ use crate::istiod::route::matching::is_catch_all;
 use crate::istiod::route::redirect::ListenerScheme;
 use crate::istiod::route::{self, MAX_DIRECT_RESPONSE_BODY, RouteOptions};
 use crate::istiod::service::ScopedService;
+use crate::mesh::host_index::suffixes;
 use crate::mesh::{Registry, VirtualService, host};
 use crate::origin::Origin;
 
@@ -284,6 +284,6 @@ fn lookup_service(proxy: &Proxy, namespace: &str, host: &str) -> Option<Destinat
     let preferred = own().find(|service| service.registry == Registry::Kubernetes).or_else(|| own().next());
     match preferred.filter(|service| service.export_to.is_visible_in(&proxy.node().namespace)) {
         Some(service) => Some(ScopedService::new(Arc::clone(service)).destination()),
-        None => proxy.scope().service(host).map(ScopedService::destination),
+        None => proxy.scope().service(host).map(|service| service.destination()),
     }
 }

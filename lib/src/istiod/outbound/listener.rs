@@ -1,14 +1,14 @@
 //! Which listener takes a connection to an address and port?
 //!
-//! Every service port contributes to one listener key (bind address and port). Contributions are indexed when a
-//! proxy's listeners are first asked for; a listener is built from its own contributions only. Invariant: the order of
+//! Every service port contributes to one listener key (bind address and port). A listener is built from its own
+//! contributions only, which the indexes of the mesh name. Invariant: the order of
 //! contributions of a key is the order in which istiod walks egress listeners, services and ports.
 //! istiod: `listener.go: buildSidecarOutboundListeners, buildSidecarOutboundListener, buildListenerFromEntry`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use indexmap::IndexSet;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::conflict::{Conflict, Entry, is_well_known_conflict, merge_filter_chains, parse_cidr};
@@ -17,9 +17,10 @@ use crate::envoy::config::{
     FilterChain, FilterChainMatch, Listener, ListenerAddress, ListenerFilters, NetworkFilter, RouteSpecifier,
     TrafficDirection, TransportProtocol,
 };
+use crate::istiod::IpMode;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass};
 use crate::istiod::proxy::Proxy;
-use crate::istiod::scope::EgressListener;
+use crate::istiod::scope::{EgressListener, PortKind};
 use crate::istiod::service::ScopedService;
 use crate::mesh::{Protocol, Resolution, ServicePort, UNSPECIFIED, host};
 use crate::origin::Origin;
@@ -78,9 +79,9 @@ impl ListenerKey {
 
 /// A service port that takes part in a listener.
 #[derive(Clone, Debug)]
-struct Contribution {
-    egress: usize,
-    service: u32,
+struct Contribution<'a> {
+    egress: &'a EgressListener,
+    service: ScopedService,
     port: ServicePort,
     bind: Bind,
     cidrs: Vec<SmolStr>,
@@ -98,168 +99,144 @@ struct Bind {
     to_port: bool,
 }
 
-/// All contributions of a proxy's outbound listeners, by key.
-#[derive(Debug, Default)]
-pub struct ListenerIndex {
-    by_key: FxHashMap<ListenerKey, Vec<Contribution>>,
-    /// Keys in the order of their first contribution.
-    order: Vec<ListenerKey>,
+/// Builds the listener of a key; `None` when nothing asks for it.
+pub fn build(proxy: &Proxy, key: &ListenerKey) -> Option<Listener> {
+    let mut entry: Option<Entry> = None;
+    for contribution in contributions(proxy, key) {
+        contribution.apply(proxy, &mut entry);
+    }
+    entry.map(|entry| build_listener(proxy, entry))
 }
 
-impl ListenerIndex {
-    /// Walks the egress listeners of a proxy's scope.
-    pub fn new(proxy: &Proxy) -> Self {
-        let mut index = Self::default();
-        for (i, egress) in proxy.scope().egress.iter().enumerate() {
-            let locked = index.order.len();
-            index.add_egress(proxy, i, egress, locked);
-        }
-        index
-    }
-
-    /// Every key, in the order of first contribution.
-    pub fn keys(&self) -> &[ListenerKey] {
-        &self.order
-    }
-
-    /// Whether a listener of that key exists.
-    pub fn contains(&self, key: &ListenerKey) -> bool {
-        self.by_key.contains_key(key)
-    }
-
-    fn add_egress(&mut self, proxy: &Proxy, number: usize, egress: &EgressListener, locked: usize) {
-        let node = proxy.node();
-        let mode = node.ip_mode();
-        let real = proxy.binds_to_port(egress);
-        let mut base = Bind { primary: SmolStr::default(), extra: Vec::new(), to_port: real };
-        if !egress.bind.is_empty() {
-            base.primary = egress.bind.clone();
-        } else if real {
-            base.primary = format_smolstr!("{}", mode.localhost());
-        }
-        if let Some(port) = &egress.port {
-            if !proxy.can_bind_to_port(real, &base.primary, port) {
-                return;
+/// The keys of all listeners, in the order in which istiod meets them; looks at every service.
+pub fn keys(proxy: &Proxy) -> Vec<ListenerKey> {
+    let mut out = IndexSet::new();
+    for egress in &proxy.scope().egress {
+        let numbers = egress.services();
+        for service in numbers.iter().filter_map(|number| egress.service(*number)) {
+            for candidate in asked_for(proxy, egress, &service, None) {
+                out.insert(candidate.key());
             }
-            for (i, service) in egress.services.iter().enumerate() {
-                self.add(proxy, number, i, service, port.clone(), &base, None);
-            }
-            return;
         }
+    }
+    out.into_iter().collect()
+}
+
+/// The service ports that take part in the listener of a key, in istiod's order.
+fn contributions<'a>(proxy: &'a Proxy, key: &ListenerKey) -> Vec<Contribution<'a>> {
+    let mut out: Vec<Contribution<'a>> = Vec::new();
+    for egress in &proxy.scope().egress {
         // Keys of earlier egress listeners are the user's own choice of services: nothing is added to them.
-        let frozen: Vec<ListenerKey> = self.order.iter().take(locked).cloned().collect();
-        let frozen: rustc_hash::FxHashSet<ListenerKey> = frozen.into_iter().collect();
-        let before = if frozen.is_empty() { None } else { Some(frozen) };
-        for (i, service) in egress.services.iter().enumerate() {
-            let headless = base.primary.is_empty()
-                && service.resolution() == Resolution::Passthrough
-                && service.address(node) == UNSPECIFIED;
-            for port in service.ports() {
-                if !proxy.can_bind_to_port(real, &base.primary, port) {
-                    continue;
-                }
-                let mut targets = vec![(base.clone(), None)];
-                if headless
-                    && matches!(
-                        ListenerProtocol::of(port.protocol),
-                        Some(ListenerProtocol::Tcp | ListenerProtocol::Auto)
-                    )
-                {
-                    targets = self::pod_targets(proxy, service, port, &base);
-                }
-                for (bind, pod) in targets {
-                    let key = Self::key_of(proxy, service, port, &bind).0;
-                    if before.as_ref().is_some_and(|frozen| frozen.contains(&key)) {
-                        continue;
-                    }
-                    self.add(proxy, number, i, service, port.clone(), &bind, pod);
+        if egress.port.is_none() && !out.is_empty() {
+            continue;
+        }
+        for number in candidates(proxy, egress, key) {
+            let Some(service) = egress.service(number) else { continue };
+            for candidate in asked_for(proxy, egress, &service, Some(key.port)) {
+                // Only the first HTTP service of a listener changes it: all others are found by their virtual hosts.
+                let repeated = candidate.is_shared() && out.iter().any(Contribution::is_http);
+                if candidate.key() == *key && !repeated {
+                    out.push(candidate);
                 }
             }
         }
     }
+    out
+}
 
-    #[allow(clippy::too_many_arguments)] // what a contribution consists of
-    fn add(
-        &mut self,
-        proxy: &Proxy,
-        egress: usize,
-        service_number: usize,
-        service: &ScopedService,
-        port: ServicePort,
-        bind: &Bind,
-        pod: Option<Vec<SmolStr>>,
-    ) {
-        let Some(protocol) = ListenerProtocol::of(port.protocol) else { return };
-        if service.resolution() == Resolution::Alias {
-            return;
+/// The services that could take part in the listener of a key, in istiod's order.
+fn candidates(proxy: &Proxy, egress: &EgressListener, key: &ListenerKey) -> Vec<u32> {
+    let base = Bind::of(proxy, egress);
+    let wildcard = format_smolstr!("{}", proxy.node().ip_mode().wildcard());
+    if egress.port.as_ref().is_some_and(|own| own.number != key.port) {
+        return Vec::new();
+    }
+    if !base.primary.is_empty() && base.primary != key.bind {
+        return Vec::new();
+    }
+    let protocol = egress.port.as_ref().map(|port| port.protocol);
+    if protocol.is_some() && !egress.matches_port() {
+        return egress.services();
+    }
+    let mut out = match protocol.map(ListenerProtocol::of) {
+        // The user's port decides what is spoken, whatever the services say.
+        Some(_) => {
+            let mut all = egress.on_port(key.port, PortKind::Other);
+            let first =
+                if protocol.is_some_and(Protocol::is_http) { PortKind::FirstHttp } else { PortKind::Http };
+            all.extend(egress.on_port(key.port, first));
+            all
         }
-        let (key, bind, mut cidrs) = Self::key_of(proxy, service, &port, bind);
-        let pod_cidrs = pod.is_some();
-        cidrs.extend(pod.unwrap_or_default());
-        let list = match self.by_key.entry(key) {
-            std::collections::hash_map::Entry::Occupied(list) => list.into_mut(),
-            std::collections::hash_map::Entry::Vacant(slot) => {
-                self.order.push(slot.key().clone());
-                slot.insert(Vec::new())
+        None if !base.primary.is_empty() => {
+            let mut all = egress.on_port(key.port, PortKind::Other);
+            all.extend(egress.on_port(key.port, PortKind::FirstHttp));
+            all
+        }
+        None if key.bind == wildcard => {
+            let mut all = egress.on_port(key.port, PortKind::Unaddressed);
+            all.extend(egress.on_port(key.port, PortKind::FirstHttp));
+            all
+        }
+        None => egress.services_at(&key.bind),
+    };
+    if let Ok(ip) = key.bind.parse() {
+        out.extend_from_slice(proxy.mesh().service_index().with_pod(ip));
+    }
+    egress.ordered(out)
+}
+
+/// What a service asks for on behalf of an egress listener, on one port or on all.
+fn asked_for<'a>(
+    proxy: &Proxy,
+    egress: &'a EgressListener,
+    service: &ScopedService,
+    number: Option<u16>,
+) -> Vec<Contribution<'a>> {
+    let base = Bind::of(proxy, egress);
+    let mut out = Vec::new();
+    let mut add = |port: &ServicePort, bind: Bind, pods: Option<Vec<SmolStr>>| {
+        if ListenerProtocol::of(port.protocol).is_some() && service.resolution() != Resolution::Alias {
+            out.push(Contribution::new(proxy, egress, service, port, bind, pods));
+        }
+    };
+    if let Some(port) = &egress.port {
+        if proxy.can_bind_to_port(base.to_port, &base.primary, port) {
+            add(port, base, None);
+        }
+        return out;
+    }
+    let node = proxy.node();
+    let headless = base.primary.is_empty()
+        && service.resolution() == Resolution::Passthrough
+        && service.address(node) == UNSPECIFIED;
+    for port in service.ports().iter().filter(|port| number.is_none_or(|number| port.number == number)) {
+        if !proxy.can_bind_to_port(base.to_port, &base.primary, port) {
+            continue;
+        }
+        let kind = ListenerProtocol::of(port.protocol);
+        if headless && matches!(kind, Some(ListenerProtocol::Tcp | ListenerProtocol::Auto)) {
+            for (bind, pods) in pod_targets(proxy, service, port, &base) {
+                add(port, bind, pods);
             }
+        } else {
+            add(port, base.clone(), None);
+        }
+    }
+    out
+}
+
+impl Bind {
+    /// Where the listeners of an egress listener are bound; an empty address leaves it to the services.
+    fn of(proxy: &Proxy, egress: &EgressListener) -> Self {
+        let to_port = proxy.binds_to_port(egress);
+        let primary = if !egress.bind.is_empty() {
+            egress.bind.clone()
+        } else if to_port {
+            format_smolstr!("{}", proxy.node().ip_mode().localhost())
+        } else {
+            SmolStr::default()
         };
-        // Only the first HTTP service of a listener changes it: all others are found by their virtual hosts.
-        let shared = protocol == ListenerProtocol::Http && port.protocol != Protocol::HttpProxy;
-        if shared
-            && list
-                .iter()
-                .any(|other| ListenerProtocol::of(other.port.protocol) == Some(ListenerProtocol::Http))
-        {
-            return;
-        }
-        let service = u32::try_from(service_number).unwrap_or(u32::MAX);
-        list.push(Contribution { egress, service, port, bind, cidrs, pod_cidrs });
-    }
-
-    /// The key of a service port, with its bind address and destination CIDRs.
-    fn key_of(
-        proxy: &Proxy,
-        service: &ScopedService,
-        port: &ServicePort,
-        bind: &Bind,
-    ) -> (ListenerKey, Bind, Vec<SmolStr>) {
-        let node = proxy.node();
-        let wildcard = format_smolstr!("{}", node.ip_mode().wildcard());
-        let mut bind = bind.clone();
-        let mut cidrs = Vec::new();
-        if bind.primary.is_empty() {
-            if ListenerProtocol::of(port.protocol) == Some(ListenerProtocol::Http) {
-                bind.primary = wildcard;
-            } else {
-                let mut address = service.address(node);
-                let extra: Vec<SmolStr> = service.addresses(node).into_iter().skip(1).collect();
-                if !service.is_kubernetes()
-                    && node.ip_mode() == crate::istiod::IpMode::V6
-                    && address == UNSPECIFIED
-                {
-                    address = SmolStr::new_static("::");
-                }
-                if address.contains('/') {
-                    bind.primary = wildcard;
-                    cidrs.push(address);
-                    cidrs.extend(extra);
-                } else {
-                    bind.primary = address;
-                    bind.extra = extra;
-                }
-            }
-        }
-        (ListenerKey { bind: bind.primary.clone(), port: port.number }, bind, cidrs)
-    }
-
-    /// Builds the listener of a key.
-    pub fn build(&self, proxy: &Proxy, key: &ListenerKey) -> Option<Listener> {
-        let contributions = self.by_key.get(key)?;
-        let mut entry: Option<Entry> = None;
-        for contribution in contributions {
-            contribution.apply(proxy, &mut entry);
-        }
-        entry.map(|entry| build_listener(proxy, entry))
+        Self { primary, extra: Vec::new(), to_port }
     }
 }
 
@@ -294,11 +271,56 @@ fn pod_targets(
         .collect()
 }
 
-impl Contribution {
+impl<'a> Contribution<'a> {
+    /// A service port, with the address it is listened for at.
+    fn new(
+        proxy: &Proxy,
+        egress: &'a EgressListener,
+        service: &ScopedService,
+        port: &ServicePort,
+        mut bind: Bind,
+        pods: Option<Vec<SmolStr>>,
+    ) -> Self {
+        let node = proxy.node();
+        let wildcard = format_smolstr!("{}", node.ip_mode().wildcard());
+        let mut cidrs = Vec::new();
+        if bind.primary.is_empty() {
+            if ListenerProtocol::of(port.protocol) == Some(ListenerProtocol::Http) {
+                bind.primary = wildcard;
+            } else {
+                let address = address_of(proxy, service);
+                let extra: Vec<SmolStr> = service.addresses(node).into_iter().skip(1).collect();
+                if address.contains('/') {
+                    bind.primary = wildcard;
+                    cidrs.push(address);
+                    cidrs.extend(extra);
+                } else {
+                    bind.primary = address;
+                    bind.extra = extra;
+                }
+            }
+        }
+        let pod_cidrs = pods.is_some();
+        cidrs.extend(pods.unwrap_or_default());
+        Self { egress, service: service.clone(), port: port.clone(), bind, cidrs, pod_cidrs }
+    }
+
+    fn key(&self) -> ListenerKey {
+        ListenerKey { bind: self.bind.primary.clone(), port: self.port.number }
+    }
+
+    fn is_http(&self) -> bool {
+        ListenerProtocol::of(self.port.protocol) == Some(ListenerProtocol::Http)
+    }
+
+    /// Whether all services of this kind share one connection manager.
+    fn is_shared(&self) -> bool {
+        self.is_http() && self.port.protocol != Protocol::HttpProxy
+    }
+
     /// Adds this port's chains to the entry. istiod: `listener.go: buildSidecarOutboundListener`.
     fn apply(&self, proxy: &Proxy, entry: &mut Option<Entry>) {
-        let Some(egress) = proxy.scope().egress.get(self.egress) else { return };
-        let Some(service) = egress.services.get(self.service as usize) else { return };
+        let (egress, service) = (self.egress, &self.service);
         let Some(kind) = ListenerProtocol::of(self.port.protocol) else { return };
         let wildcard = format_smolstr!("{}", proxy.node().ip_mode().wildcard());
         let on_wildcard = self.bind.primary == wildcard;
@@ -400,10 +422,7 @@ impl Contribution {
         wildcard: &SmolStr,
     ) -> Vec<ChainOptions> {
         let node = proxy.node();
-        let mut address = service.address(node);
-        if !service.is_kubernetes() && node.ip_mode() == crate::istiod::IpMode::V6 && address == UNSPECIFIED {
-            address = SmolStr::new_static("::");
-        }
+        let address = address_of(proxy, service);
         tcp::filter_chains(&TcpOptions {
             proxy: node.identity(),
             proxy_domain: proxy.domain(),
@@ -415,9 +434,19 @@ impl Contribution {
             wildcard_bind: self.bind.primary == *wildcard,
             wildcard,
             virtual_services: egress.virtual_services_for(service.hostname()),
-            lookup_service: &|host| proxy.scope().service(host).map(ScopedService::destination),
+            lookup_service: &|host| proxy.scope().service(host).map(|service| service.destination()),
         })
     }
+}
+
+/// The main address of a service; one without address listens at the wildcard address of the proxy's family.
+fn address_of(proxy: &Proxy, service: &ScopedService) -> SmolStr {
+    let node = proxy.node();
+    let address = service.address(node);
+    if !service.is_kubernetes() && node.ip_mode() == IpMode::V6 && address == UNSPECIFIED {
+        return SmolStr::new_static("::");
+    }
+    address
 }
 
 /// The listener of a finished entry. istiod: `listener.go: buildListenerFromEntry`.

@@ -153,7 +153,7 @@ fn choose(configuration: &RouteConfiguration, host: &str) -> Option<Arc<VirtualH
     };
     by_domain(host)
         .or_else(|| {
-            crate::istiod::hosts::suffixes(host)
+            crate::mesh::host_index::suffixes(host)
                 .skip(1)
                 .filter(|suffix| !suffix.is_empty())
                 .find_map(|suffix| by_domain(&format!("*{suffix}")))
@@ -201,12 +201,12 @@ pub fn virtual_service_routes(
     number: u32,
     port: u16,
 ) -> Vec<Arc<Route>> {
-    let Some(virtual_service) = egress.virtual_services.get(number as usize) else { return Vec::new() };
+    let Some(virtual_service) = egress.virtual_service(number) else { return Vec::new() };
     let headers = proxy.headers(ListenerClass::SidecarOutbound);
     let context =
         PortContext { egress, node: proxy.node(), proxy_domain: proxy.domain(), port, has_routes: &|_| true };
     let lookup_service = |host: &str| {
-        let service = egress.services.get(context.registry(host)? as usize)?;
+        let service = egress.service(context.registry(host)?)?;
         let mut destination = service.destination();
         if port != 0 {
             // The registry of a port holds services trimmed to that port.
@@ -242,17 +242,17 @@ fn materialise(
     let (routes, origin) = match skeleton.source {
         RouteSource::VirtualService(virtual_service) => {
             let origin = egress
-                .virtual_services
-                .get(virtual_service as usize)
+                .virtual_service(virtual_service)
                 .map_or(Origin::default("a VirtualService"), |virtual_service| {
                     virtual_service.origin("spec")
                 });
             (proxy.routes(number, virtual_service, port).to_vec(), origin)
         }
-        RouteSource::Service(service) => match egress.services.get(service as usize) {
-            Some(service) => {
-                (vec![Arc::new(service_route(proxy, service, skeleton.port, port))], service.origin().clone())
-            }
+        RouteSource::Service(service) => match egress.service(service) {
+            Some(service) => (
+                vec![Arc::new(service_route(proxy, &service, skeleton.port, port))],
+                service.origin().clone(),
+            ),
             None => (Vec::new(), Origin::default("a service")),
         },
     };

@@ -13,10 +13,10 @@ use smol_str::SmolStr;
 
 use super::domains::{self, DomainSource, PortSuffix};
 use super::listener::ListenerProtocol;
-use crate::istiod::hosts::suffixes;
 use crate::istiod::node::Node;
 use crate::istiod::scope::EgressListener;
 use crate::istiod::service::ScopedService;
+use crate::mesh::host_index::suffixes;
 use crate::mesh::{Generator, Protocol, Resolution, host};
 
 /// What the virtual hosts of a port are resolved from.
@@ -73,9 +73,9 @@ struct Wrapper {
     source: RouteSource,
 }
 
-impl<'a> PortContext<'a> {
-    fn service(&self, number: u32) -> Option<&'a ScopedService> {
-        self.egress.services.get(number as usize)
+impl PortContext<'_> {
+    fn service(&self, number: u32) -> Option<ScopedService> {
+        self.egress.service(number)
     }
 
     /// The ports of a service that count here.
@@ -93,17 +93,17 @@ impl<'a> PortContext<'a> {
 
     /// The service that is known under exactly this host on the port: of several, the last.
     pub fn registry(&self, host: &str) -> Option<u32> {
-        let on_port = |number: &&u32| {
-            self.port == 0 || self.service(**number).is_some_and(|service| service.port(self.port).is_some())
+        let on_port = |number: &u32| {
+            self.port == 0 || self.service(*number).is_some_and(|service| service.port(self.port).is_some())
         };
-        self.egress.services_named(host).iter().rev().find(on_port).copied()
+        self.egress.services_named(host).into_iter().rev().find(on_port)
     }
 
     /// All services that are known on the port.
     fn all_services(&self) -> Vec<u32> {
         let mut out = Vec::new();
-        for (i, service) in self.egress.services.iter().enumerate() {
-            let Ok(number) = u32::try_from(i) else { break };
+        for number in self.egress.services() {
+            let Some(service) = self.service(number) else { continue };
             if self.registry(&service.hostname().to_lowercase()) == Some(number) {
                 out.push(number);
             }
@@ -113,13 +113,12 @@ impl<'a> PortContext<'a> {
 
     /// Everything there is on the port.
     pub fn everything(&self) -> Closure {
-        let count = u32::try_from(self.egress.virtual_services.len()).unwrap_or(u32::MAX);
-        Closure { services: self.all_services(), virtual_services: (0..count).collect() }
+        Closure { services: self.all_services(), virtual_services: self.egress.virtual_services() }
     }
 
     /// Whether any service on the port is covered by (or covers) a wildcard host.
     fn any_match(&self, wildcard: &str) -> bool {
-        self.egress.matching_services(wildcard).any(|number| {
+        self.egress.matching_services(wildcard, self.port).any(|number| {
             self.service(number)
                 .is_some_and(|service| self.registry(&service.hostname().to_lowercase()) == Some(number))
         })
@@ -127,7 +126,7 @@ impl<'a> PortContext<'a> {
 
     /// Whether a VirtualService takes an HTTP service on the port through a wildcard host.
     fn takes_any(&self, virtual_service: u32, wildcard: &str) -> bool {
-        self.egress.matching_services(wildcard).any(|number| {
+        self.egress.matching_services(wildcard, self.port).any(|number| {
             self.service(number).is_some_and(|service| {
                 self.registry(&service.hostname().to_lowercase()) == Some(number)
                     && self.egress.most_specific(&service.hostname().to_lowercase()) == Some(virtual_service)
@@ -159,18 +158,17 @@ pub fn claimants(context: &PortContext<'_>, domain: &str, into: &mut Closure) {
             continue;
         }
         into.services.push(number);
-        into.virtual_services.extend_from_slice(egress.virtual_services_named(&hostname));
+        into.virtual_services.extend(egress.virtual_services_named(&hostname));
         into.virtual_services.extend(egress.most_specific(&hostname));
     }
-    into.virtual_services.extend_from_slice(egress.virtual_services_named(domain));
+    into.virtual_services.extend(egress.virtual_services_named(domain));
 }
 
 impl Closure {
-    fn normalise(&mut self) {
-        self.services.sort_unstable();
-        self.services.dedup();
-        self.virtual_services.sort_unstable();
-        self.virtual_services.dedup();
+    /// Puts both lists in istiod's order.
+    fn normalise(&mut self, egress: &EgressListener) {
+        self.services = egress.ordered(std::mem::take(&mut self.services));
+        self.virtual_services = egress.imported_virtual_services(std::mem::take(&mut self.virtual_services));
     }
 }
 
@@ -181,14 +179,14 @@ pub fn find(context: &PortContext<'_>, domain: &str) -> Option<Skeleton> {
     if closure.services.is_empty() && closure.virtual_services.is_empty() {
         return None;
     }
-    closure.normalise();
+    closure.normalise(context.egress);
     let keeps = |skeleton: &Skeleton| skeleton.domains.iter().any(|own| own.eq_ignore_ascii_case(domain));
     let found = resolve(context, &closure).into_iter().find(keeps)?;
     // Its other domains may belong to others: look at everyone who claims one of them.
     for other in found.domains.iter().filter(|other| !other.eq_ignore_ascii_case(domain)) {
         claimants(context, &other.to_lowercase(), &mut closure);
     }
-    closure.normalise();
+    closure.normalise(context.egress);
     resolve(context, &closure).into_iter().find(keeps)
 }
 
@@ -259,7 +257,7 @@ fn keep_domains(
     service: Option<u32>,
     taken: &mut FxHashSet<SmolStr>,
 ) -> Vec<SmolStr> {
-    let (all, alternatives) = match service.and_then(|number| context.service(number)) {
+    let (all, alternatives) = match service.and_then(|number| context.service(number)).as_ref() {
         None => (vec![domains::plain(hostname)], Vec::new()),
         Some(service) => {
             let suffix = if context.port == 0 { PortSuffix::Also(wrapper.port) } else { PortSuffix::None };
@@ -297,7 +295,7 @@ fn is_known(context: &PortContext<'_>, domain: &str) -> bool {
 
 /// What one VirtualService becomes on the port.
 fn virtual_service_wrappers(context: &PortContext<'_>, number: u32, services: &[u32]) -> Vec<Wrapper> {
-    let Some(virtual_service) = context.egress.virtual_services.get(number as usize) else {
+    let Some(virtual_service) = context.egress.virtual_service(number) else {
         return Vec::new();
     };
     if !(context.has_routes)(number) {
@@ -305,7 +303,7 @@ fn virtual_service_wrappers(context: &PortContext<'_>, number: u32, services: &[
     }
     let mut plain_hosts: Vec<SmolStr> = Vec::new();
     let mut matched: Vec<u32> = Vec::new();
-    let mut elsewhere = false;
+    let mut wildcards: Vec<SmolStr> = Vec::new();
     for name in virtual_service.hosts.iter().filter(|name| !host::is_wildcard(name)) {
         match context.registry(&name.to_lowercase()) {
             Some(service) => matched.push(service),
@@ -327,17 +325,17 @@ fn virtual_service_wrappers(context: &PortContext<'_>, number: u32, services: &[
                 matched.push(service);
             }
         }
-        elsewhere |= context.takes_any(number, &name);
         if !context.any_match(&name) {
-            plain_hosts.push(name);
+            plain_hosts.push(name.clone());
         }
+        wildcards.push(name);
     }
     if virtual_service.generator == Generator::GatewayApi {
         let own = |service: &ScopedService| {
             *service.namespace() == virtual_service.namespace
                 || context.node.namespace == virtual_service.namespace
         };
-        if !matched.iter().any(|&service| context.service(service).is_some_and(own)) {
+        if !matched.iter().any(|&service| context.service(service).is_some_and(|service| own(&service))) {
             return Vec::new();
         }
     }
@@ -348,7 +346,8 @@ fn virtual_service_wrappers(context: &PortContext<'_>, number: u32, services: &[
         }
     }
     // Hosts that no service backs exist on port 80 only, or beside a service of the same VirtualService.
-    if by_port.is_empty() && (context.port == 80 || (elsewhere && context.port != 0)) {
+    let elsewhere = || wildcards.iter().any(|name| context.takes_any(number, name));
+    if by_port.is_empty() && (context.port == 80 || (context.port != 0 && elsewhere())) {
         by_port.insert(context.port, Vec::new());
     }
     by_port
