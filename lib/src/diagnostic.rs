@@ -153,6 +153,8 @@ codes! {
     InvalidName = "invalid-name", Error;
     /// Istio's validation refuses the resource; it takes no part, as in a cluster.
     RejectedByIstio = "rejected-by-istio", Error;
+    /// Istio's validation accepts the resource and warns of something in it.
+    WarnedByIstio = "warned-by-istio", Warning;
     /// The resource's kind is read, but its effect on this trace is not modelled.
     NotModelled = "not-modelled", Warning;
     /// Istio settles this conflict by order of arrival; the documented tie-break is shown.

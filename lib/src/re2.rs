@@ -36,10 +36,22 @@ fn build(pattern: &str) -> Result<regex::Regex, String> {
 ///
 /// RE2 refuses the pattern, or its meaning cannot be kept.
 pub(crate) fn translate(pattern: &str) -> Result<String, String> {
-    let mut reader =
-        Reader { rest: pattern.chars().peekable(), out: String::with_capacity(pattern.len() + 8) };
+    let mut reader = Reader::new(pattern);
     reader.pattern()?;
     Ok(reader.out)
+}
+
+/// Whether RE2 reads a pattern, also one whose meaning cannot be kept here.
+///
+/// # Errors
+///
+/// What RE2 does not accept.
+pub(crate) fn syntax(pattern: &str) -> Result<(), String> {
+    let mut reader = Reader::new(pattern);
+    match reader.pattern() {
+        Err(_) if reader.beyond_us => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// What an operator such as `*` would apply to.
@@ -58,9 +70,16 @@ enum Last {
 struct Reader<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
     out: String,
+    /// Whether reading ended at something that RE2 reads and this module does not.
+    beyond_us: bool,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(pattern: &'a str) -> Self {
+        let out = String::with_capacity(pattern.len() + 8);
+        Self { rest: pattern.chars().peekable(), out, beyond_us: false }
+    }
+
     fn pattern(&mut self) -> Result<(), String> {
         let mut depth = 0_u32;
         let mut last = Last::Nothing;
@@ -264,7 +283,10 @@ impl Reader<'_> {
             'A' if !in_class => r"\A",
             'z' if !in_class => r"\z",
             'b' if !in_class => r"(?-u:\b)",
-            'B' if !in_class => return Err(r"\B works on bytes in RE2 and cannot be translated".into()),
+            'B' if !in_class => {
+                self.beyond_us = true;
+                return Err(r"\B works on bytes in RE2 and cannot be translated".into());
+            }
             'C' => return Err(r"\C matches a byte and cannot be translated".into()),
             'a' => r"\x07",
             'f' => r"\x0C",
@@ -362,6 +384,8 @@ impl Reader<'_> {
         }
         let known = GENERAL_CATEGORIES.contains(&name.as_str()) || SCRIPTS.contains(&name.as_str());
         if !known {
+            // Other scripts exist; which ones depends on the version of Unicode.
+            self.beyond_us = name.len() > 2 && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
             return Err(error(&name));
         }
         let letter = if negated == inverted { 'p' } else { 'P' };

@@ -75,6 +75,7 @@ kinds! {
     RequestAuthentication(istio::RequestAuthentication) = "RequestAuthentication" in "security.istio.io", Spec, true;
     Telemetry(istio::Telemetry) = "Telemetry" in "telemetry.istio.io", Spec, true;
     WasmPlugin(istio::WasmPlugin) = "WasmPlugin" in "extensions.istio.io", Spec, true;
+    TrafficExtension(istio::TrafficExtension) = "TrafficExtension" in "extensions.istio.io", Spec, true;
     IstioOperator(k8s::IstioOperatorSpec) = "IstioOperator" in "install.istio.io", Spec, true;
     Namespace(k8s::Namespace) = "Namespace" in "", Top, false;
     Service(k8s::ServiceSpec) = "Service" in "", Spec, true;

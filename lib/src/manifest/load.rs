@@ -205,9 +205,7 @@ impl Loader {
                 });
                 set.active.push(true);
                 let rejections = super::validate::validate(&resource);
-                let rejected = rejections.iter().any(|d| {
-                    d.code == Code::RejectedByIstio && d.severity == crate::diagnostic::Severity::Error
-                });
+                let rejected = super::validate::refuses(&rejections);
                 set.diagnostics.extend(rejections);
                 if rejected {
                     if let Some(flag) = set.active.last_mut() {

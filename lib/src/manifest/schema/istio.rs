@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 use super::scalar::{oneof, schema};
 
 pub mod destination_rule;
+pub mod extensions;
 pub mod gateway;
 pub mod other;
 pub mod security;
@@ -15,6 +16,7 @@ pub mod sidecar;
 pub mod virtual_service;
 
 pub use destination_rule::*;
+pub use extensions::*;
 pub use gateway::*;
 pub use other::*;
 pub use security::*;

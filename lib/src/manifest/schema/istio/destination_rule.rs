@@ -35,29 +35,41 @@ schema! {
     LoadBalancerSettings {
         simple: Option<SimpleLb>, consistent_hash: Option<ConsistentHashLb>,
         locality_lb_setting: Option<LocalityLoadBalancerSetting>, warmup_duration_secs: Option<Duration>,
-        warmup: Option<Ignored>, zone_aware_lb_setting: Option<Ignored>,
+        warmup: Option<WarmupConfiguration>, zone_aware_lb_setting: Option<ZoneAwareLoadBalancerSetting>,
     }
     /// Consistent hashing.
     ConsistentHashLb {
         http_header_name: Option<SmolStr>, http_cookie: Option<HttpCookie>, use_source_ip: Option<bool>,
-        http_query_parameter_name: Option<SmolStr>, ring_hash: Option<Ignored>, maglev: Option<Ignored>,
+        http_query_parameter_name: Option<SmolStr>, ring_hash: Option<RingHash>, maglev: Option<Maglev>,
         minimum_ring_size: Option<u64>,
     }
+    /// Consistent hashing on a ring.
+    RingHash { minimum_ring_size: u64 }
+    /// Consistent hashing by a table.
+    Maglev { table_size: u64 }
     /// A cookie for consistent hashing.
-    HttpCookie { name: SmolStr, path: SmolStr, ttl: Option<Duration>, attributes: Option<Ignored> }
+    HttpCookie { name: SmolStr, path: SmolStr, ttl: Option<Duration>, attributes: Vec<HttpCookieAttribute> }
+    /// An attribute of a cookie.
+    HttpCookieAttribute { name: SmolStr, value: SmolStr }
+    /// How a new endpoint's share of requests grows.
+    WarmupConfiguration { duration: Option<Duration>, minimum_percent: Option<f64>, aggression: Option<f64> }
     /// Connection pools.
     ConnectionPoolSettings { tcp: Option<TcpSettings>, http: Option<HttpSettings> }
     /// TCP connection pool.
     TcpSettings {
-        max_connections: i32, connect_timeout: Option<Duration>, tcp_keepalive: Option<Ignored>,
+        max_connections: i32, connect_timeout: Option<Duration>, tcp_keepalive: Option<TcpKeepalive>,
         max_connection_duration: Option<Duration>, idle_timeout: Option<Duration>,
     }
     /// HTTP connection pool.
     HttpSettings {
         http1_max_pending_requests: i32, http2_max_requests: i32, max_requests_per_connection: i32, max_retries: i32,
         idle_timeout: Option<Duration>, h2_upgrade_policy: H2UpgradePolicy, use_client_protocol: bool,
-        max_concurrent_streams: i32,
+        max_concurrent_streams: i32, http2_keep_alive: Option<KeepAlive>,
     }
+    /// Pings on HTTP/2 connections.
+    KeepAlive { interval: Option<Duration>, timeout: Option<Duration> }
+    /// Probes on TCP connections.
+    TcpKeepalive { probes: u32, time: Option<Duration>, interval: Option<Duration> }
     /// Outlier detection.
     OutlierDetection {
         consecutive_errors: i32, split_external_local_origin_errors: bool,
@@ -74,6 +86,10 @@ schema! {
     /// Preferences by locality.
     LocalityLoadBalancerSetting {
         distribute: Vec<Distribute>, failover: Vec<Failover>, failover_priority: Vec<SmolStr>, enabled: Option<bool>,
+    }
+    /// Preferences by zone.
+    ZoneAwareLoadBalancerSetting {
+        failover: Vec<Failover>, failover_priority: Vec<SmolStr>, enabled: Option<bool>, min_cluster_size: Option<u64>,
     }
     /// Weights from one locality to others.
     Distribute { from: SmolStr, to: IndexMap<SmolStr, u32> }

@@ -26,7 +26,8 @@ schema! {
         principals: Vec<SmolStr>, not_principals: Vec<SmolStr>, request_principals: Vec<SmolStr>,
         not_request_principals: Vec<SmolStr>, namespaces: Vec<SmolStr>, not_namespaces: Vec<SmolStr>,
         ip_blocks: Vec<SmolStr>, not_ip_blocks: Vec<SmolStr>, remote_ip_blocks: Vec<SmolStr>,
-        not_remote_ip_blocks: Vec<SmolStr>, service_accounts: Vec<SmolStr>, not_service_accounts: Vec<SmolStr>,
+        not_remote_ip_blocks: Vec<SmolStr>, service_accounts: Vec<SmolStr>, not_service_accounts: Vec<SmolStr>, trust_domains: Vec<SmolStr>,
+        not_trust_domains: Vec<SmolStr>,
     }
     /// An operation.
     Operation {
@@ -53,7 +54,7 @@ schema! {
         issuer: SmolStr, audiences: Vec<SmolStr>, jwks_uri: SmolStr, jwks: SmolStr, from_headers: Vec<JwtHeader>,
         from_params: Vec<SmolStr>, from_cookies: Vec<SmolStr>, output_payload_to_header: SmolStr,
         forward_original_token: bool, output_claim_to_headers: Vec<ClaimToHeader>, timeout: Option<Duration>,
-        space_delimited_claims: Vec<SmolStr>,
+        space_delimited_claims: Vec<SmolStr>, presence: JwtRequirement,
     }
     /// A header that carries a token.
     JwtHeader { name: SmolStr, prefix: SmolStr }
@@ -69,4 +70,9 @@ proto_enum! {
 proto_enum! {
     /// Mutual TLS mode.
     MutualTlsMode { #[default] Unset = 0 "UNSET", Disable = 1 "DISABLE", Permissive = 2 "PERMISSIVE", Strict = 3 "STRICT" }
+}
+
+proto_enum! {
+    /// Whether a request must carry a token.
+    JwtRequirement { #[default] Optional = 0 "OPTIONAL", Required = 1 "REQUIRED" }
 }

@@ -25,9 +25,25 @@ schema! {
         service_account: SmolStr,
     }
     /// A template for WorkloadEntries.
-    WorkloadGroup { metadata: Option<WorkloadGroupMetadata>, template: Option<WorkloadEntry>, probe: Option<Ignored> }
+    WorkloadGroup { metadata: Option<WorkloadGroupMetadata>, template: Option<WorkloadEntry>, probe: Option<ReadinessProbe> }
     /// Labels and annotations of a template.
     WorkloadGroupMetadata { labels: Labels, annotations: Labels }
+    /// When a workload is ready.
+    ReadinessProbe {
+        initial_delay_seconds: i32, timeout_seconds: i32, period_seconds: i32, success_threshold: i32,
+        failure_threshold: i32, http_get: Option<HttpHealthCheck>, tcp_socket: Option<TcpHealthCheck>,
+        exec: Option<ExecHealthCheck>, grpc: Option<GrpcHealthCheck>,
+    }
+    /// An HTTP request.
+    HttpHealthCheck { path: SmolStr, port: u32, host: SmolStr, scheme: SmolStr, http_headers: Vec<HttpHeader> }
+    /// A header of it.
+    HttpHeader { name: SmolStr, value: SmolStr }
+    /// A TCP connection.
+    TcpHealthCheck { host: SmolStr, port: u32 }
+    /// A command.
+    ExecHealthCheck { command: Vec<SmolStr> }
+    /// A gRPC call.
+    GrpcHealthCheck { port: u32, service: SmolStr }
 }
 
 proto_enum! {
