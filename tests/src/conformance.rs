@@ -7,6 +7,7 @@ pub mod differential;
 pub mod simulation;
 pub mod simulator;
 pub mod summary;
+pub mod validation;
 
 use std::fmt;
 
@@ -77,6 +78,8 @@ pub enum Suite {
     Simulation,
     /// Real istiod and Envoy.
     Differential,
+    /// Istio's validation webhook.
+    Validation,
 }
 
 impl Suite {
@@ -85,6 +88,7 @@ impl Suite {
         match name {
             "simulation" => Some(Self::Simulation),
             "differential" => Some(Self::Differential),
+            "validation" => Some(Self::Validation),
             _ => None,
         }
     }
@@ -105,6 +109,9 @@ impl Suite {
                 Self::Differential => {
                     differential::run(&serde_json::from_str(line).map_err(bad)?, options, &mut out);
                 }
+                Self::Validation => {
+                    validation::run(&serde_json::from_str(line).map_err(bad)?, options, &mut out);
+                }
             }
         }
         Ok(out)
@@ -124,6 +131,9 @@ impl Suite {
                     .map_err(|e| e.to_string()),
                 Self::Differential => serde_json::from_str::<differential::Case>(line)
                     .map(|case| format!("{} ({} requests)", case.id, case.requests.len()))
+                    .map_err(|e| e.to_string()),
+                Self::Validation => serde_json::from_str::<validation::Case>(line)
+                    .map(|case| case.title())
                     .map_err(|e| e.to_string()),
             })
             .collect()

@@ -10,6 +10,7 @@ mod suite {
     mod names;
     mod peer_authentication;
     mod samples;
+    mod validation;
     mod visibility;
     mod yaml;
 }

@@ -144,7 +144,8 @@ impl Attached {
                 "STATS" => Phase::Stats,
                 _ => Phase::Unspecified,
             };
-            let kind = if plugin.spec.type_ == "NETWORK" { PluginType::Network } else { PluginType::Http };
+            let kind =
+                if plugin.spec.type_.as_str() == "NETWORK" { PluginType::Network } else { PluginType::Http };
             out.plugins.push((
                 phase,
                 kind,
@@ -214,8 +215,8 @@ pub fn envoy_filters<'a>(
         })
         .filter_map(move |filter| {
             let at = filter.spec.config_patches.iter().position(|patch| {
-                let own = patch.match_.as_ref().map_or("", |condition| condition.context.as_str());
-                patch.apply_to != "BOOTSTRAP" && (matches!(own, "" | "ANY") || own == context.name())
+                let own = patch.match_.as_ref().map_or("ANY", |condition| condition.context.as_str());
+                patch.apply_to.as_str() != "BOOTSTRAP" && (own == "ANY" || own == context.name())
             })?;
             Some(filter.origin(smol_str::format_smolstr!("spec.configPatches[{at}]")))
         })

@@ -94,7 +94,7 @@ pub fn compose(
         .unwrap_or(inherited);
     let mut per_port = IndexMap::new();
     if let Some(workload) = workload {
-        for (port, mtls) in &workload.spec.port_level_mtls {
+        for (port, mtls) in workload.spec.port_level_mtls.iter().flatten() {
             let Ok(number) = port.parse::<u16>() else { continue };
             let own = MtlsMode::of(mtls.mode)
                 .map(|mode| (mode, workload.origin("spec.portLevelMtls").part(port).part("mode")));

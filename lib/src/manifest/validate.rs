@@ -27,7 +27,7 @@ mod unreachable;
 mod virtual_service;
 mod workload;
 
-pub use selector::export_to;
+pub use selector::{Exported, export_to};
 
 use report::{At, Report};
 

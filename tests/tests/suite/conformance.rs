@@ -53,3 +53,8 @@ fn differential_tls_tcp() {
 fn differential_egress_gateway() {
     hold(Suite::Differential, "differential", "egress-gateway.jsonl", 1265);
 }
+
+#[test]
+fn validation() {
+    hold(Suite::Validation, "validation", "cases.jsonl", 880);
+}

@@ -286,7 +286,7 @@ fn map_key(key: &str) -> names::Checked {
 }
 
 fn not_empty(name: &str, values: &[SmolStr]) -> names::Checked {
-    if values.iter().any(|value| value.is_empty()) {
+    if values.iter().any(SmolStr::is_empty) {
         return Err(format!("empty value not allowed, found in {name}"));
     }
     Ok(())

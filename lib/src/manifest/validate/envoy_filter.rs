@@ -16,7 +16,9 @@ pub(super) fn check(report: &mut Report<'_>, spec: &At<'_>, filter: &EnvoyFilter
         spec,
         "EnvoyFilter exposes internal implementation details that may change at any time. Prefer other APIs if possible, and exercise extreme caution, especially around upgrades.",
     );
-    selector::alpha(report, spec, filter.workload_selector.as_ref(), "Envoy filter");
+    if !selector::alpha(report, spec, filter.workload_selector.as_ref(), "Envoy filter") {
+        return;
+    }
     let at = spec.field("configPatches");
     for (index, patch) in filter.config_patches.iter().enumerate() {
         config_patch(report, &at.index(index), patch);

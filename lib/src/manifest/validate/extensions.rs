@@ -100,10 +100,11 @@ fn url(text: &str) -> names::Checked {
     let scheme = match text.split_once(':') {
         Some((scheme, rest))
             if scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-                && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) =>
+                && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+                // `host:port/path` has no scheme: with one it would be no request URI.
+                && rest.starts_with('/') =>
         {
-            // `host:port/path` has no scheme: with one it would be no request URI.
-            if rest.starts_with('/') { scheme } else { "" }
+            scheme
         }
         _ => "",
     };

@@ -7,6 +7,7 @@ use rustc_hash::FxHashSet;
 use super::report::{At, Report};
 use super::{gateway_semantics, names};
 use crate::manifest::schema::istio::{Gateway, Port, Server, ServerTlsMode, ServerTlsSettings, TlsProtocol};
+use crate::protocol::Protocol;
 
 const UNIX: &str = "unix://";
 
@@ -32,7 +33,7 @@ pub(super) fn check(report: &mut Report<'_>, spec: &At<'_>, gateway: &Gateway) {
                 format!("port names in servers must be unique: duplicate name {}", port.name),
             );
         }
-        let is_http = names::known_protocol(&port.protocol).is_some_and(|p| p.is_http());
+        let is_http = names::known_protocol(&port.protocol).is_some_and(Protocol::is_http);
         if !is_http && server.tls.as_ref().is_some_and(|tls| tls.https_redirect) {
             report.warn(
                 &at.field("tls").field("httpsRedirect"),

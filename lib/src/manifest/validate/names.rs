@@ -449,7 +449,7 @@ pub fn header_value(value: &str) -> Checked {
                 }
                 Some(_) => Expect::Name,
             },
-            (Expect::Name, b'%') | (Expect::VariableEnd, b'%') => Expect::Literal,
+            (Expect::Name | Expect::VariableEnd, b'%') => Expect::Literal,
             (Expect::Name, b'(') => Expect::Array,
             (Expect::Array, b'[') | (Expect::Delimiter, b',') => Expect::String,
             (Expect::Array | Expect::Delimiter | Expect::String, b' ') => state,

@@ -26,7 +26,7 @@ fn jwt_rule(report: &mut Report<'_>, at: &At<'_>, rule: &JwtRule) {
         ("fromParams", &rule.from_params, "location query must be non-empty string"),
         ("fromCookies", &rule.from_cookies, "cookie name must be non-empty string"),
     ] {
-        if let Some(index) = values.iter().position(|value| value.is_empty()) {
+        if let Some(index) = values.iter().position(smol_str::SmolStr::is_empty) {
             report.refuse(&at.field(field).index(index), reason);
         }
     }

@@ -24,10 +24,21 @@ pub(super) fn workloads_at(report: &mut Report<'_>, at: &At<'_>, selector: Optio
 }
 
 /// A selector by `labels`; `who` begins the warning of one that selects everything.
-pub(super) fn alpha(report: &mut Report<'_>, spec: &At<'_>, selector: Option<&LabelSelector>, who: &str) {
-    let Some(selector) = selector else { return };
+///
+/// Returns whether it stands: Istio looks no further at a resource with a faulty one.
+pub(super) fn alpha(
+    report: &mut Report<'_>,
+    spec: &At<'_>,
+    selector: Option<&LabelSelector>,
+    who: &str,
+) -> bool {
+    let Some(selector) = selector else { return true };
+    let before = report.len();
     let at = spec.field("workloadSelector");
     labels(report, &at.field("labels"), &selector.labels);
+    if report.len() > before {
+        return false;
+    }
     if selector.labels.is_empty() {
         report.warn(
             &at,
@@ -36,6 +47,7 @@ pub(super) fn alpha(report: &mut Report<'_>, spec: &At<'_>, selector: Option<&La
             ),
         );
     }
+    true
 }
 
 fn labels(report: &mut Report<'_>, at: &At<'_>, labels: &Labels) {

@@ -17,7 +17,9 @@ const AUTO_ALLOCATE: &str = "networking.istio.io/enable-autoallocate-ip";
 const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 
 pub(super) fn check(report: &mut Report<'_>, spec: &At<'_>, entry: &ServiceEntry) {
-    alpha(report, spec, entry.workload_selector.as_ref(), "service entry");
+    if !alpha(report, spec, entry.workload_selector.as_ref(), "service entry") {
+        return;
+    }
     if entry.workload_selector.is_some() && !entry.endpoints.is_empty() {
         report.refuse(
             &spec.field("endpoints"),

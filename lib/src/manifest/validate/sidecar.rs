@@ -12,11 +12,14 @@ use crate::manifest::schema::istio::{
     CaptureMode, IstioEgressListener, IstioIngressListener, OutboundTrafficPolicy, OutboundTrafficPolicyMode,
     ServerTlsMode, ServerTlsSettings, Sidecar, SidecarPort,
 };
+use crate::protocol::Protocol;
 
 const UNIX: &str = "unix://";
 
 pub(super) fn check(report: &mut Report<'_>, spec: &At<'_>, sidecar: &Sidecar) {
-    alpha(report, spec, sidecar.workload_selector.as_ref(), "sidecar");
+    if !alpha(report, spec, sidecar.workload_selector.as_ref(), "sidecar") {
+        return;
+    }
     if sidecar.egress.is_empty()
         && sidecar.ingress.is_empty()
         && sidecar.outbound_traffic_policy.is_none()
@@ -61,7 +64,7 @@ fn ingress(
     let protocol = names::known_protocol(&port.protocol);
     if let Some(tls) = &listener.tls {
         ingress_tls(report, &at.field("tls"), tls);
-        if !protocol.is_some_and(|p| p.is_tls()) {
+        if !protocol.is_some_and(Protocol::is_tls) {
             report.refuse(&at.field("tls"), "server cannot have TLS settings for non HTTPS/TLS ports");
         }
         tls_settings(report, &at.field("tls"), tls);
@@ -69,7 +72,7 @@ fn ingress(
     if let Some(pool) = &listener.connection_pool {
         let at = at.field("connectionPool");
         connection_pool(report, &at, pool);
-        if pool.http.is_some() && !protocol.is_some_and(|p| p.is_http()) {
+        if pool.http.is_some() && !protocol.is_some_and(Protocol::is_http) {
             report.warn(
                 &at.field("http"),
                 format!(
@@ -217,7 +220,8 @@ fn egress_port(report: &mut Report<'_>, at: &At<'_>, port: &SidecarPort, listene
     match listener.bind.strip_prefix(UNIX) {
         Some(path) => report.check(&at.field("bind"), names::unix_address(path)),
         None => {
-            report.refuse(&port_at, "sidecar: ports with 0 value must have a unix domain socket bind address")
+            report
+                .refuse(&port_at, "sidecar: ports with 0 value must have a unix domain socket bind address");
         }
     }
     if listener.capture_mode == CaptureMode::Iptables {

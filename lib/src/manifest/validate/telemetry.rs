@@ -146,7 +146,7 @@ fn metric_override(report: &mut Report<'_>, at: &At<'_>, change: &MetricsOverrid
         &at,
         &[("metric", selector.metric.is_some()), ("customMetric", selector.custom_metric.is_some())],
     );
-    if selector.custom_metric.as_ref().is_some_and(|metric| metric.is_empty()) {
+    if selector.custom_metric.as_ref().is_some_and(smol_str::SmolStr::is_empty) {
         report.refuse(&at.field("customMetric"), "customMetric may not be empty");
     }
 }

@@ -39,7 +39,7 @@ schema! {
 
     /// Which TLS a workload accepts.
     PeerAuthentication {
-        selector: Option<WorkloadSelector>, mtls: Option<MutualTls>, port_level_mtls: IndexMap<SmolStr, MutualTls>,
+        selector: Option<WorkloadSelector>, mtls: Option<MutualTls>, port_level_mtls: Option<IndexMap<SmolStr, MutualTls>>,
     }
     /// Mutual TLS.
     MutualTls { mode: MutualTlsMode }
