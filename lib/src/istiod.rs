@@ -4,6 +4,7 @@
 //! Invariant: the full enumeration of a proxy's configuration goes through the same builders as a single question.
 
 pub mod attachment;
+pub mod authorization;
 mod bootstrap;
 pub mod cluster;
 pub mod connection_manager;

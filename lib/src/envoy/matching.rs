@@ -45,6 +45,25 @@ pub fn string(matcher: &StringMatcher, text: &str) -> bool {
         StringMatcher::Suffix(value) => text.ends_with(value.as_str()),
         StringMatcher::Contains(value) => text.contains(value.as_str()),
         StringMatcher::SafeRegex(regex) => regex.is_match(text),
+        StringMatcher::IgnoreCase(inner) => string_in_any_case(inner, text),
+    }
+}
+
+fn string_in_any_case(matcher: &StringMatcher, text: &str) -> bool {
+    let bytes = text.as_bytes();
+    match matcher {
+        StringMatcher::Exact(value) => text.eq_ignore_ascii_case(value),
+        StringMatcher::Prefix(value) => {
+            bytes.get(..value.len()).is_some_and(|start| start.eq_ignore_ascii_case(value.as_bytes()))
+        }
+        StringMatcher::Suffix(value) => bytes
+            .len()
+            .checked_sub(value.len())
+            .and_then(|at| bytes.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(value.as_bytes())),
+        StringMatcher::Contains(value) => text.to_ascii_lowercase().contains(&value.to_ascii_lowercase()),
+        // Envoy does not look at the setting for regular expressions.
+        StringMatcher::SafeRegex(_) | StringMatcher::IgnoreCase(_) => string(matcher, text),
     }
 }
 
@@ -242,6 +261,7 @@ fn show(matcher: Option<&StringMatcher>, invert: bool) -> SmolStr {
         Some(StringMatcher::Suffix(text)) => format_smolstr!("{not}*{text}"),
         Some(StringMatcher::Contains(text)) => format_smolstr!("{not}*{text}*"),
         Some(StringMatcher::SafeRegex(regex)) => format_smolstr!("{not}regex {}", regex.pattern()),
+        Some(StringMatcher::IgnoreCase(inner)) => format_smolstr!("{} (any case)", show(Some(inner), invert)),
     }
 }
 

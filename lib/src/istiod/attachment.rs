@@ -1,18 +1,18 @@
 //! Which resources stand between a workload's listeners and its routes?
 //!
-//! Policies and extensions that select a workload or its gateway, as filters. What is not modelled becomes an opaque filter
+//! Policies and extensions that hold for a proxy, as filters. What is not modelled becomes an opaque filter
 //! with its origin, so that nothing behind it is guessed. Invariant: filters stand in istiod's order.
 //! istiod: `listener_builder.go: buildHTTPConnectionManager`; `networkfilter.go: buildCompleteNetworkFilters`;
 //! `policyattachment.go: ShouldAttachPolicy`.
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use smol_str::SmolStr;
 
+use super::authorization::{self, ChainKind};
 use super::node::Node;
 use super::proxy::Proxy;
-use crate::envoy::config::{AccessFilter, HttpFilter};
+use crate::envoy::config::{AccessFilter, HttpFilter, HttpRbac, NetworkRbac, RbacAction};
 use crate::manifest::schema::istio::{AuthorizationAction, PolicyTargetReference, WorkloadSelector};
 use crate::mesh::{Config, Configs, Mesh, selects};
 use crate::origin::Origin;
@@ -62,13 +62,14 @@ impl Opaque {
     }
 }
 
-/// The filters that inbound listeners and gateways have besides Istio's own, in istiod's order.
+/// The filters that listeners have besides Istio's own, in istiod's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attached {
     envoy_filters: Vec<Opaque>,
     custom: Vec<Opaque>,
     tokens: Vec<Opaque>,
-    authorization: Vec<Opaque>,
+    http_authorization: Vec<Arc<HttpRbac>>,
+    tcp_authorization: Vec<Arc<NetworkRbac>>,
     plugins: Vec<(Phase, PluginType, Opaque)>,
 }
 
@@ -108,26 +109,31 @@ impl Attached {
                 .collect(),
             ..Self::default()
         };
-        let authorization = selecting(mesh, node, &policies.authorization_policies, |p| {
-            (p.selector.as_ref(), &p.target_ref, &p.target_refs)
-        });
-        for policy in authorization {
-            let dry_run = policy.annotations.get("istio.io/dry-run").is_some_and(|value| value == "true");
-            let origin = policy.origin("spec.action");
-            match policy.spec.action {
-                // These only write logs and metadata.
-                _ if dry_run => {}
-                AuthorizationAction::Audit => {}
-                AuthorizationAction::Custom => {
-                    out.custom.push(Opaque::new("envoy.filters.http.ext_authz", origin));
-                }
-                AuthorizationAction::Allow | AuthorizationAction::Deny => {
-                    out.authorization.push(Opaque::new("envoy.filters.http.rbac", origin));
-                }
+        let authorization: Vec<_> = selecting(mesh, node, &policies.authorization_policies, |p| {
+            (p.selector.as_ref(), p.target_ref.as_ref(), &p.target_refs)
+        })
+        .collect();
+        for (written, action) in [
+            (AuthorizationAction::Audit, RbacAction::Log),
+            (AuthorizationAction::Deny, RbacAction::Deny),
+            (AuthorizationAction::Allow, RbacAction::Allow),
+        ] {
+            let of_action = || authorization.iter().copied().filter(|policy| policy.spec.action == written);
+            if let Some(policies) = authorization::build(mesh, of_action(), action, ChainKind::Http) {
+                out.http_authorization.push(Arc::new(HttpRbac { action, policies }));
+            }
+            if let Some(policies) = authorization::build(mesh, of_action(), action, ChainKind::Tcp) {
+                out.tcp_authorization.push(Arc::new(NetworkRbac { action, policies }));
             }
         }
+        out.custom.extend(
+            authorization
+                .iter()
+                .filter(|policy| policy.spec.action == AuthorizationAction::Custom)
+                .map(|policy| Opaque::new("envoy.filters.http.ext_authz", policy.origin("spec.provider"))),
+        );
         let tokens = selecting(mesh, node, &policies.request_authentications, |p| {
-            (p.selector.as_ref(), &p.target_ref, &p.target_refs)
+            (p.selector.as_ref(), p.target_ref.as_ref(), &p.target_refs)
         });
         out.tokens.extend(
             tokens
@@ -135,7 +141,7 @@ impl Attached {
                 .map(|policy| Opaque::new("envoy.filters.http.jwt_authn", policy.origin("spec.jwtRules"))),
         );
         let plugins = selecting(mesh, node, &policies.wasm_plugins, |p| {
-            (p.selector.as_ref(), &p.target_ref, &p.target_refs)
+            (p.selector.as_ref(), p.target_ref.as_ref(), &p.target_refs)
         });
         for plugin in plugins {
             let phase = match plugin.spec.phase.as_str() {
@@ -162,31 +168,35 @@ impl Attached {
     /// The filters of an HTTP chain, between metadata exchange and the rest.
     pub fn http_filters(&self) -> Vec<HttpFilter> {
         let plugins = |phase| self.plugins_of(phase, PluginType::Http);
-        self.envoy_filters
+        let front = self
+            .envoy_filters
             .iter()
             .chain(&self.custom)
             .chain(plugins(Phase::Authn))
             .chain(&self.tokens)
-            .chain(plugins(Phase::Authz))
-            .chain(&self.authorization)
-            .chain(plugins(Phase::Stats))
-            .chain(plugins(Phase::Unspecified))
+            .chain(plugins(Phase::Authz));
+        let back = plugins(Phase::Stats).chain(plugins(Phase::Unspecified));
+        front
             .map(Opaque::http)
+            .chain(self.http_authorization.iter().cloned().map(HttpFilter::Rbac))
+            .chain(back.map(Opaque::http))
             .collect()
     }
 
     /// The filters of a TCP chain in front of the proxy.
     pub fn access_filters(&self) -> Vec<AccessFilter> {
         let plugins = |phase| self.plugins_of(phase, PluginType::Network);
-        self.envoy_filters
+        let front = self
+            .envoy_filters
             .iter()
             .chain(&self.custom)
             .chain(plugins(Phase::Authn))
-            .chain(plugins(Phase::Authz))
-            .chain(&self.authorization)
-            .chain(plugins(Phase::Stats))
-            .chain(plugins(Phase::Unspecified))
+            .chain(plugins(Phase::Authz));
+        let back = plugins(Phase::Stats).chain(plugins(Phase::Unspecified));
+        front
             .map(Opaque::network)
+            .chain(self.tcp_authorization.iter().cloned().map(AccessFilter::Rbac))
+            .chain(back.map(Opaque::network))
             .collect()
     }
 
@@ -229,30 +239,32 @@ fn namespaces<'a>(mesh: &'a Mesh, node: &'a Node) -> impl Iterator<Item = &'a st
 }
 
 type Selector<'a> =
-    (Option<&'a WorkloadSelector>, &'a Option<PolicyTargetReference>, &'a Vec<PolicyTargetReference>);
+    (Option<&'a WorkloadSelector>, Option<&'a PolicyTargetReference>, &'a [PolicyTargetReference]);
 
-/// The policies that hold for a proxy: by its labels, or by the Gateway API gateway that they target.
+/// The policies that hold for a proxy: by its labels, or by the gateway that it belongs to.
+///
+/// Policies with a target are for gateways of the Gateway API (and for waypoints) only.
 fn selecting<'a, T>(
     mesh: &'a Mesh,
     node: &'a Node,
     policies: &'a Configs<T>,
     selector: impl Fn(&'a T) -> Selector<'a> + 'a,
 ) -> impl Iterator<Item = &'a Arc<Config<T>>> {
-    let none: IndexMap<SmolStr, SmolStr> = IndexMap::new();
+    let gateway = node.labels.get(GATEWAY_NAME_LABEL);
     namespaces(mesh, node).flat_map(|namespace| policies.in_namespace(namespace)).filter(move |policy| {
         let (selector, target, targets) = selector(&policy.spec);
-        let mut targets = targets.iter().chain(target.iter().filter(|_| targets.is_empty())).peekable();
-        if targets.peek().is_some() {
-            return targets.any(|target| policy.namespace == node.namespace && targets_gateway(target, node));
+        let targets = if targets.is_empty() { target.map_or(&[][..], std::slice::from_ref) } else { targets };
+        if !targets.is_empty() {
+            return gateway.is_some_and(|name| {
+                policy.namespace == node.namespace
+                    && targets.iter().any(|target| {
+                        target.group == "gateway.networking.k8s.io"
+                            && target.kind == "Gateway"
+                            && target.name == *name
+                            && (target.namespace.is_empty() || target.namespace == node.namespace)
+                    })
+            });
         }
-        selects(selector.map_or(&none, |selector| &selector.match_labels), &node.labels)
+        selector.is_none_or(|selector| selects(&selector.match_labels, &node.labels))
     })
-}
-
-/// Whether a target is the Gateway API gateway that a proxy of the policy's namespace belongs to.
-fn targets_gateway(target: &PolicyTargetReference, node: &Node) -> bool {
-    target.group == "gateway.networking.k8s.io"
-        && target.kind == "Gateway"
-        && (target.namespace.is_empty() || target.namespace == node.namespace)
-        && node.labels.get(GATEWAY_NAME_LABEL).is_some_and(|gateway| *gateway == target.name)
 }

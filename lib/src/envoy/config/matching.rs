@@ -69,6 +69,8 @@ pub enum StringMatcher {
     Contains(SmolStr),
     /// The whole string, by regular expression.
     SafeRegex(SafeRegex),
+    /// The same without regard to the letter case of ASCII letters (`ignore_case`).
+    IgnoreCase(Box<StringMatcher>),
 }
 
 /// A condition on a request header (`config.route.v3.HeaderMatcher`).

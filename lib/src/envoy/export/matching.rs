@@ -15,6 +15,13 @@ pub(super) fn string(matcher: &StringMatcher) -> Value {
         StringMatcher::Suffix(text) => json!({"suffix": text}),
         StringMatcher::Contains(text) => json!({"contains": text}),
         StringMatcher::SafeRegex(regex) => json!({"safe_regex": {"regex": regex.pattern()}}),
+        StringMatcher::IgnoreCase(inner) => {
+            let mut out = string(inner);
+            if let Some(fields) = out.as_object_mut() {
+                fields.insert("ignore_case".into(), json!(true));
+            }
+            out
+        }
     }
 }
 
