@@ -1,9 +1,10 @@
 //! One binary for the suites that look at the library from outside.
 
 // Helpers of tests may fail loudly, as the tests themselves may.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod suite {
+    mod authorization;
     mod conformance;
     mod egress_gateway;
     mod ingress;

@@ -57,7 +57,7 @@ pub(super) fn metadata(matcher: &MetadataMatcher) -> Value {
         Some(condition) => {
             let plain = json!({"string_match": string(condition)});
             if matcher.or_list {
-                json!({"or_match": {"value_matchers": [plain, {"list_match": {"one_of": plain}}]}})
+                json!({"or_match": {"value_matchers": [{"list_match": {"one_of": plain}}, plain]}})
             } else {
                 plain
             }
