@@ -57,9 +57,10 @@ pub(super) fn concerns(mesh: &Mesh, workload: &Workload) -> Vec<Concern> {
         let patches = &filter.spec.config_patches;
         let applies = patches.is_empty()
             || patches.iter().any(|patch| {
-                patch.match_.as_ref().is_none_or(|m| {
-                    m.context.is_empty() || m.context == "ANY" || m.context.starts_with(context)
-                })
+                patch
+                    .match_
+                    .as_ref()
+                    .is_none_or(|m| m.context.as_str() == "ANY" || m.context.as_str().starts_with(context))
             });
         if applies
             && filter.spec.target_refs.is_empty()
