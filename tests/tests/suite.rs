@@ -9,7 +9,9 @@ mod suite {
     mod egress_gateway;
     mod ingress;
     mod names;
+    mod path_normalization;
     mod peer_authentication;
+    mod re2;
     mod samples;
     mod validation;
     mod visibility;

@@ -94,8 +94,11 @@ fn unescape_slashes(path: &str) -> Option<String> {
     Some(out)
 }
 
-/// Merges runs of slashes.
+/// Merges runs of slashes; a path of nothing else keeps two. Envoy: `path_utility.cc: PathUtil::mergeSlashes`.
 fn merge_slashes(path: &str) -> String {
+    if path.bytes().all(|byte| byte == b'/') {
+        return "//".to_owned();
+    }
     let mut out = String::with_capacity(path.len());
     for c in path.chars() {
         if c != '/' || !out.ends_with('/') {

@@ -2,7 +2,7 @@
 
 use dryroute_tests::conformance::{Options, Suite};
 
-/// Runs a file of a suite and holds the number of passed checks at `floor`.
+/// Runs a file of a suite, headers included, and holds the number of passed checks at `floor`.
 fn hold(suite: Suite, folder: &str, file: &str, floor: usize) {
     let Some(data) = dryroute_tests::conformance(folder) else { return };
     let path = data.join(file);
@@ -10,7 +10,8 @@ fn hold(suite: Suite, folder: &str, file: &str, floor: usize) {
         eprintln!("NOT RUN: {} cannot be read", path.display());
         return;
     };
-    let checks = suite.run(&text, &Options::default()).expect("a file of this suite");
+    let checks =
+        suite.run(&text, &Options { headers: true, ..Options::default() }).expect("a file of this suite");
     let passed = checks.iter().filter(|check| check.passed()).count();
     println!("{file}: {passed} of {}", checks.len());
     for check in checks.iter().filter(|check| !check.passed()).take(20) {
@@ -51,7 +52,22 @@ fn differential_tls_tcp() {
 
 #[test]
 fn differential_egress_gateway() {
-    hold(Suite::Differential, "differential", "egress-gateway.jsonl", 1265);
+    hold(Suite::Differential, "differential", "egress-gateway.jsonl", 1883);
+}
+
+#[test]
+fn differential_gateway_ingress() {
+    hold(Suite::Differential, "differential", "gateway-ingress.jsonl", 1344);
+}
+
+#[test]
+fn differential_inbound_mtls() {
+    hold(Suite::Differential, "differential", "inbound-mtls.jsonl", 1800);
+}
+
+#[test]
+fn differential_inbound_http() {
+    hold(Suite::Differential, "differential", "inbound-http.jsonl", 1186);
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Answer {
     pub(crate) operations: bool,
     /// Whether the connection is closed afterwards.
     pub(crate) close: bool,
+    /// Whether the headers were read, so that a route is looked up for the answer.
+    pub(crate) routed: bool,
     /// What made the proxy answer.
     pub(crate) origin: Origin,
 }
@@ -49,6 +51,7 @@ impl Answer {
             grpc_status: None,
             operations: true,
             close: false,
+            routed: true,
             origin,
         }
     }
@@ -59,11 +62,17 @@ impl Answer {
         self
     }
 
-    /// An answer before a route was chosen, after which the connection is closed.
-    pub(crate) fn early(mut self) -> Self {
-        self.operations = false;
+    /// An answer while the request is still being read, after which the connection is closed.
+    pub(crate) fn closing(mut self) -> Self {
         self.close = true;
         self
+    }
+
+    /// An answer of the codec, which knows of no routes.
+    pub(crate) fn unrouted(mut self) -> Self {
+        self.operations = false;
+        self.routed = false;
+        self.closing()
     }
 }
 
