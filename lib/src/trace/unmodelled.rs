@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use crate::manifest::schema::istio::{AuthorizationAction, PolicyTargetReference, WorkloadSelector};
-use crate::mesh::{Config, Mesh, ProxyKind, Workload, selects};
+use crate::mesh::{Mesh, ProxyKind, Workload, selects};
 use crate::origin::Origin;
 
 /// What a resource could do.
@@ -75,10 +75,11 @@ pub(super) fn concerns(mesh: &Mesh, workload: &Workload) -> Vec<Concern> {
             add(Effect::Anything, plugin.resource);
         }
     }
+    // ALLOW and DENY are decided by the proxy's RBAC filters; who is asked at run time is not known here.
     for policy in policies.authorization_policies.iter().filter(|c| here(&c.namespace)) {
         let targets: Vec<_> = policy.spec.target_ref.iter().chain(&policy.spec.target_refs).collect();
         let selected = by_selector(policy.spec.selector.as_ref(), &targets);
-        if selected && policy.spec.action != AuthorizationAction::Audit && !allows_everything(policy) {
+        if selected && policy.spec.action == AuthorizationAction::Custom {
             add(Effect::Admission, policy.resource);
         }
     }
@@ -89,10 +90,4 @@ pub(super) fn concerns(mesh: &Mesh, workload: &Workload) -> Vec<Concern> {
         }
     }
     out
-}
-
-/// Whether a policy allows every request, whatever others allow.
-fn allows_everything(policy: &Config<crate::manifest::schema::istio::AuthorizationPolicy>) -> bool {
-    policy.spec.action == AuthorizationAction::Allow
-        && policy.spec.rules.iter().any(|r| r.from.is_empty() && r.to.is_empty() && r.when.is_empty())
 }
