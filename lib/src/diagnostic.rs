@@ -159,6 +159,12 @@ codes! {
     NotModelled = "not-modelled", Warning;
     /// Istio settles this conflict by order of arrival; the documented tie-break is shown.
     ArrivalOrder = "arrival-order", Warning;
+    /// A VirtualService names a gateway that no Gateway has; a bare name means the VirtualService's own namespace.
+    MissingGateway = "missing-gateway", Warning;
+    /// A VirtualService is bound to a gateway whose servers have none of its hosts, so it never applies there.
+    HostNotServed = "host-not-served", Warning;
+    /// A gateway does not open a server, because another one has its port or host.
+    ServerNotOpened = "server-not-opened", Warning;
     /// Envoy would refuse this listener, and the proxy would keep its previous configuration.
     RefusedByEnvoy = "refused-by-envoy", Warning;
 }

@@ -15,6 +15,7 @@ use crate::manifest::ManifestSet;
 use crate::manifest::schema::{gateway_api, istio, kubernetes, mesh_config::MeshConfig};
 
 mod auto_address;
+pub mod binding;
 mod build;
 pub mod config;
 pub mod delegate;

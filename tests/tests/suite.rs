@@ -7,6 +7,7 @@ mod suite {
     mod authorization;
     mod conformance;
     mod egress_gateway;
+    mod gateway;
     mod ingress;
     mod names;
     mod path_normalization;

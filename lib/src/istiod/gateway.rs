@@ -5,6 +5,7 @@
 //! it alone, and equal those of the whole configuration. istiod: `networking/core/gateway.go`; `model/gateway.go`.
 
 pub mod binding;
+pub mod diagnostics;
 pub mod listener;
 pub mod merge;
 pub mod near_miss;

@@ -15,8 +15,8 @@ use super::virtual_service::{Naming, merge_delegates};
 use super::workload::{Surroundings, from_pod, from_template};
 use super::{
     DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
-    Service, ServiceIndex, VirtualServiceIndex, Workload, destination_rule, endpoint, gateway, ingress,
-    selects, service, virtual_service,
+    Service, ServiceIndex, VirtualServiceIndex, Workload, binding, destination_rule, endpoint, gateway,
+    ingress, selects, service, virtual_service,
 };
 use crate::diagnostic::Diagnostic;
 use crate::manifest::schema::kubernetes::PodTemplateSpec;
@@ -66,6 +66,8 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
     }));
     gateways.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
     let virtual_services = virtual_services(&manifests, &options, &config, generated);
+    let gateways: Vec<Arc<gateway::Gateway>> = gateways.into_iter().map(Arc::new).collect();
+    diagnostics.extend(binding::diagnostics(&virtual_services, &gateways, &policies));
     let mut by_gateway: FxHashMap<SmolStr, Vec<u32>> = FxHashMap::default();
     for (i, vs) in virtual_services.iter().enumerate() {
         for gateway in &vs.gateways {
@@ -84,7 +86,7 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
         service_index,
         virtual_services,
         by_gateway,
-        gateways: gateways.into_iter().map(Arc::new).collect(),
+        gateways,
         virtual_service_index,
         destination_rules,
         policies,

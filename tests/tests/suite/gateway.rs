@@ -1,0 +1,182 @@
+//! Gateways: servers that lose, listeners that Envoy refuses, and answers on demand.
+
+use std::sync::Arc;
+
+use dryroute::envoy::config::{ClientCertificate, NetworkFilter, RouteSpecifier};
+use dryroute::envoy::{Capture, Xds};
+use dryroute::istiod::gateway::diagnostics;
+use dryroute::istiod::gateway::merge::SkipReason;
+use dryroute::istiod::{Node, NodeType, Proxy};
+use dryroute::manifest::Loader;
+use dryroute::mesh::{Mesh, MeshOptions};
+
+fn router(text: &str) -> Proxy {
+    let mesh = Mesh::new(Loader::new().text("m.yaml", text).load(), MeshOptions::default());
+    let mut node = Node::sidecar("istio-ingress", "ingress", vec!["10.0.0.1".parse().unwrap()]);
+    node.node_type = NodeType::Router;
+    node.labels.insert("istio".into(), "ingressgateway".into());
+    Proxy::new(Arc::new(mesh), node)
+}
+
+fn gateway(name: &str, servers: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: \
+         istio-ingress}}\nspec:\n  selector: {{istio: ingressgateway}}\n  servers: {servers}\n"
+    )
+}
+
+fn server(number: u16, name: &str, protocol: &str, hosts: &str, tls: &str) -> String {
+    let tls = if tls.is_empty() { String::new() } else { format!(", tls: {{{tls}}}") };
+    format!("{{port: {{number: {number}, name: {name}, protocol: {protocol}}}, hosts: {hosts}{tls}}}")
+}
+
+fn virtual_service(gateway: &str, hosts: &str, rules: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v-{gateway}, namespace: \
+         istio-ingress}}\nspec:\n  hosts: {hosts}\n  gateways: [{gateway}]\n{rules}"
+    )
+}
+
+const TO_A: &str = "  http: [{route: [{destination: {host: a, port: {number: 80}}}]}]\n";
+
+#[test]
+fn of_two_servers_that_cannot_share_a_port_the_first_by_name_wins() {
+    let http = server(80, "http", "HTTP", "['*']", "");
+    let tcp = server(80, "tcp", "TCP", "['*']", "");
+    let proxy =
+        router(&format!("{}{}", gateway("a", &format!("[{http}]")), gateway("b", &format!("[{tcp}]"))));
+    let merged = &proxy.gateway().merged;
+    assert_eq!(merged.skipped.len(), 1);
+    assert_eq!(merged.skipped[0].gateway.name, "b");
+    assert_eq!(merged.skipped[0].reason, SkipReason::ProtocolConflict);
+    let said = diagnostics::diagnostics(&proxy);
+    assert_eq!(said[0].code.as_str(), "server-not-opened");
+    assert_eq!(said[0].labels.len(), 2, "the loser and the winner are pointed at");
+}
+
+#[test]
+fn plaintext_after_tls_shares_the_port_but_tls_after_plaintext_does_not() {
+    let tls = |host: &str| {
+        server(
+            443,
+            &format!("https-{host}"),
+            "HTTPS",
+            &format!("[{host}.b]"),
+            "mode: SIMPLE, credentialName: c",
+        )
+    };
+    let http = server(443, "http", "HTTP", "['*']", "");
+    let proxy = router(&gateway("g", &format!("[{}, {http}, {}]", tls("a"), tls("c"))));
+    let merged = &proxy.gateway().merged;
+    assert_eq!(merged.skipped.len(), 1);
+    assert_eq!(merged.skipped[0].server.port_name, "https-c");
+    let listener = proxy.listener(Capture::Direct, "10.0.0.1".parse().unwrap(), 443).unwrap();
+    let names: Vec<_> =
+        listener.filter_chains.iter().map(|c| c.filter_chain_match.server_names.clone()).collect();
+    assert_eq!(names, [vec!["a.b".to_owned()], vec![]]);
+}
+
+#[test]
+fn chains_with_one_match_are_refused_and_named() {
+    let wide = |ns: &str| {
+        let tls = "mode: SIMPLE, credentialName: c";
+        gateway(ns, &format!("[{}]", server(443, "https", "HTTPS", &format!("['{ns}/*']"), tls)))
+    };
+    let proxy = router(&format!("{}{}", wide("one"), wide("two")));
+    let listener = proxy.listener(Capture::Direct, "10.0.0.1".parse().unwrap(), 443).unwrap();
+    assert!(listener.refused.is_some(), "{:?} {:#?}", proxy.gateway().merged.skipped, listener.filter_chains);
+    let said = diagnostics::diagnostics(&proxy);
+    assert_eq!(said[0].code.as_str(), "refused-by-envoy");
+}
+
+#[test]
+fn each_tls_mode_asks_the_client_for_what_it_says() {
+    let modes = [
+        ("SIMPLE, credentialName: c", ClientCertificate::None),
+        ("MUTUAL, credentialName: c", ClientCertificate::Required),
+        ("OPTIONAL_MUTUAL, credentialName: c", ClientCertificate::Optional),
+        ("ISTIO_MUTUAL", ClientCertificate::Required),
+    ];
+    for (mode, expected) in modes {
+        let proxy = router(&gateway(
+            "g",
+            &format!("[{}]", server(443, "https", "HTTPS", "[a.b]", &format!("mode: {mode}"))),
+        ));
+        let listener = proxy.listener(Capture::Direct, "10.0.0.1".parse().unwrap(), 443).unwrap();
+        let tls = listener.filter_chains[0].transport_socket.as_ref().unwrap();
+        assert_eq!(tls.client_certificate, expected, "{mode}");
+        assert_eq!(tls.secret_name, if mode == "ISTIO_MUTUAL" { "default" } else { "kubernetes://c" });
+        // No Secret is among the manifests, which settles nothing.
+        assert_eq!(tls.secret_exists, (mode == "ISTIO_MUTUAL").then_some(true));
+    }
+}
+
+#[test]
+fn a_server_without_a_rule_for_its_connections_opens_no_port() {
+    let passthrough = server(443, "tls", "TLS", "[a.b]", "mode: PASSTHROUGH");
+    let only_http = virtual_service("g", "[a.b]", TO_A);
+    let proxy = router(&format!("{}{only_http}", gateway("g", &format!("[{passthrough}]"))));
+    assert!(proxy.listeners().is_empty());
+    let with_tls = virtual_service(
+        "g",
+        "[a.b]",
+        "  tls: [{match: [{sniHosts: [a.b]}], route: [{destination: {host: a, port: {number: 443}}}]}]\n",
+    );
+    let proxy = router(&format!("{}{with_tls}", gateway("g", &format!("[{passthrough}]"))));
+    let listener = proxy.listener(Capture::Direct, "10.0.0.1".parse().unwrap(), 443).unwrap();
+    assert!(matches!(listener.filter_chains[0].terminal, NetworkFilter::TcpProxy(_)));
+}
+
+#[test]
+fn policies_that_select_a_gateway_stand_in_front_of_its_routes() {
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: \
+                  istio-ingress}\nspec: {selector: {matchLabels: {istio: ingressgateway}}, action: DENY}\n";
+    let proxy = router(&format!(
+        "{}{policy}",
+        gateway("g", &format!("[{}]", server(80, "http", "HTTP", "['*']", "")))
+    ));
+    let listener = proxy.listener(Capture::Direct, "10.0.0.1".parse().unwrap(), 80).unwrap();
+    let NetworkFilter::HttpConnectionManager(manager) = &listener.filter_chains[0].terminal else { panic!() };
+    let names = format!("{:?}", manager.http_filters);
+    assert!(names.contains("rbac"), "{names}");
+    assert!(manager.use_remote_address);
+}
+
+/// Every virtual host of every route configuration is found by its domains, and equals the one found on demand.
+fn assert_on_demand_equals_whole(proxy: &Proxy) -> usize {
+    let mut count = 0;
+    for listener in proxy.listeners() {
+        for chain in &listener.filter_chains {
+            let NetworkFilter::HttpConnectionManager(manager) = &chain.terminal else { continue };
+            let RouteSpecifier::Rds(name) = &manager.route_specifier else { continue };
+            let whole = proxy.route_configuration(name).unwrap();
+            for host in &whole.virtual_hosts {
+                for domain in &host.domains {
+                    let asked = domain.replacen('*', "any", 1);
+                    let chosen = proxy.virtual_host(name, &asked).unwrap().virtual_host;
+                    // A narrower domain of another virtual host may take the name that was made up.
+                    if !domain.starts_with('*') {
+                        assert_eq!(chosen.as_ref(), Some(host), "{name} {domain}");
+                    }
+                    let chosen = chosen.unwrap();
+                    assert!(whole.virtual_hosts.contains(&chosen), "{name} {domain}");
+                    count += 1;
+                }
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn a_virtual_host_on_demand_is_the_one_of_the_whole_configuration() {
+    let hosts = ["['*.b', a.b]", "[x.b]", "['*']"];
+    let mut text = String::new();
+    for (i, list) in hosts.iter().enumerate() {
+        let redirect = if i == 1 { "httpsRedirect: true" } else { "" };
+        let name = format!("g{i}");
+        text += &gateway(&name, &format!("[{}]", server(80, "http", "HTTP", list, redirect)));
+        text += &virtual_service(&name, "['*']", TO_A);
+    }
+    assert!(assert_on_demand_equals_whole(&router(&text)) >= 4);
+}
