@@ -12,6 +12,7 @@ mod suite {
     mod names;
     mod path_normalization;
     mod peer_authentication;
+    mod properties;
     mod re2;
     mod samples;
     mod validation;

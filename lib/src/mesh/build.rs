@@ -56,7 +56,13 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
         }
         workload_by_name.entry((w.namespace.clone(), w.name.clone())).or_insert(i as u32);
     }
-    let lookup = endpoint::Workloads { all: &workloads, by_ip: &workload_by_ip, by_name: &workload_by_name };
+    let by_label = endpoint::Labelled::new(workloads.iter().map(|w| (&w.namespace, &w.labels)));
+    let lookup = endpoint::Workloads {
+        all: &workloads,
+        by_ip: &workload_by_ip,
+        by_name: &workload_by_name,
+        by_label: &by_label,
+    };
     let (services, endpoints) = services(&manifests, &options, &config, &policies, &lookup, &mut addresses);
     let service_index = ServiceIndex::new(&services, &endpoints);
     let (mut gateways, generated) = ingresses(&manifests, &options, &config, &policies);
@@ -198,8 +204,9 @@ fn workloads(
     namespaces: &IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
     addresses: &mut Addresses,
 ) -> Vec<Workload> {
-    let mut out = Vec::new();
-    for resource in manifests.resources() {
+    let mut out: Vec<Workload> = Vec::new();
+    let resources = in_order(manifests);
+    for resource in &resources {
         if let Spec::Pod(spec) = &resource.spec {
             let status = match &resource.status {
                 Status::Pod(status) => Some(status.as_ref()),
@@ -212,13 +219,13 @@ fn workloads(
             out.push(from_pod(resource, spec, status, &around));
         }
     }
-    let pods = out.len();
-    for resource in manifests.resources() {
+    let pods = endpoint::Labelled::new(out.iter().map(|w| (&w.namespace, &w.labels)));
+    for resource in &resources {
         let Some((template, runs)) = template(&resource.spec) else { continue };
         let labels = &template.metadata.labels;
-        let has_pods = out.iter().take(pods).any(|w: &Workload| {
-            w.namespace == resource.meta.namespace && !labels.is_empty() && selects(labels, &w.labels)
-        });
+        let mut candidates = pods.candidates(&resource.meta.namespace, labels).iter();
+        let has_pods =
+            candidates.any(|i| out.get(*i as usize).is_some_and(|pod| selects(labels, &pod.labels)));
         if !runs || has_pods {
             continue;
         }
@@ -228,6 +235,18 @@ fn workloads(
         };
         out.push(from_template(resource, labels, &template.metadata.annotations, &template.spec, &around));
     }
+    out
+}
+
+/// The resources by age, name, namespace and kind, so that what is assumed about one never depends on the order of files.
+fn in_order(manifests: &ManifestSet) -> Vec<&Resource> {
+    let mut out: Vec<&Resource> = manifests.resources().collect();
+    out.sort_by(|a, b| {
+        let key = |r: &'_ Resource| (r.kind, r.id);
+        let meta = (&a.meta.creation_timestamp, &a.meta.name, &a.meta.namespace);
+        meta.cmp(&(&b.meta.creation_timestamp, &b.meta.name, &b.meta.namespace))
+            .then_with(|| key(a).cmp(&key(b)))
+    });
     out
 }
 
@@ -247,7 +266,8 @@ fn services(
     };
     let mut slices: FxHashMap<(SmolStr, SmolStr), Vec<&Resource>> = FxHashMap::default();
     let mut classic: FxHashMap<(SmolStr, SmolStr), &Resource> = FxHashMap::default();
-    for r in manifests.resources() {
+    let resources = in_order(manifests);
+    for r in &resources {
         match &r.spec {
             Spec::EndpointSlice(_) => {
                 if let Some(service) = r.meta.labels.get("kubernetes.io/service-name") {
@@ -260,7 +280,7 @@ fn services(
             _ => {}
         }
     }
-    let entries: Vec<_> = policies.workload_entries.iter().cloned().collect();
+    let entries = &policies.workload_entries;
     let mut services = Vec::new();
     let mut endpoints: FxHashMap<EndpointKey, Vec<Endpoint>> = FxHashMap::default();
     let automatic = if options.features.ip_autoallocate {
@@ -268,7 +288,7 @@ fn services(
     } else {
         AutoAddresses::default()
     };
-    for r in manifests.resources() {
+    for r in &resources {
         match &r.spec {
             Spec::Service(spec) => {
                 let assumed = options.assume_addresses.then(|| addresses.service());
@@ -294,7 +314,7 @@ fn services(
                     list.extend(endpoint::from_selector(r, spec, workloads));
                 }
                 if options.features.k8s_select_workload_entries {
-                    list.extend(endpoint::from_workload_entries(&r.meta.namespace, spec, &entries));
+                    list.extend(endpoint::from_workload_entries(&r.meta.namespace, spec, entries));
                 }
                 services.push(made);
             }
@@ -306,7 +326,7 @@ fn services(
                         r,
                         spec,
                         host,
-                        &entries,
+                        entries,
                         workloads,
                         options.features.service_entry_select_pods,
                     );

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
 
-use super::policy::{Config, selects};
+use super::policy::{Config, Configs, selects};
 use super::workload::Workload;
 use crate::manifest::schema::istio::{Resolution, ServiceEntry, WorkloadEntry};
 use crate::manifest::schema::kubernetes::{EndpointSlice, Endpoints, ServiceSpec};
@@ -76,9 +76,54 @@ pub(crate) struct Workloads<'a> {
     pub all: &'a [Workload],
     pub by_ip: &'a rustc_hash::FxHashMap<IpAddr, u32>,
     pub by_name: &'a rustc_hash::FxHashMap<(SmolStr, SmolStr), u32>,
+    pub by_label: &'a Labelled,
+}
+
+/// Numbered things of a namespace by their labels.
+#[derive(Debug, Default)]
+pub(crate) struct Labelled {
+    by_label: rustc_hash::FxHashMap<(SmolStr, SmolStr, SmolStr), Vec<u32>>,
+}
+
+impl Labelled {
+    pub(crate) fn new<'a>(all: impl Iterator<Item = (&'a SmolStr, &'a IndexMap<SmolStr, SmolStr>)>) -> Self {
+        let mut out = Self::default();
+        for (number, (namespace, labels)) in (0_u32..).zip(all) {
+            for (name, value) in labels {
+                let key = (namespace.clone(), name.clone(), value.clone());
+                out.by_label.entry(key).or_default().push(number);
+            }
+        }
+        out
+    }
+
+    /// Those with the rarest of the labels; an empty selector has none.
+    pub(crate) fn candidates(&self, namespace: &SmolStr, labels: &IndexMap<SmolStr, SmolStr>) -> &[u32] {
+        labels
+            .iter()
+            .map(|(name, value)| {
+                let key = (namespace.clone(), name.clone(), value.clone());
+                self.by_label.get(&key).map_or(&[][..], Vec::as_slice)
+            })
+            .min_by_key(|list| list.len())
+            .unwrap_or_default()
+    }
 }
 
 impl Workloads<'_> {
+    /// The workloads of a namespace that a selector chooses, with their numbers.
+    fn selected<'s>(
+        &'s self,
+        namespace: &SmolStr,
+        selector: &'s IndexMap<SmolStr, SmolStr>,
+    ) -> impl Iterator<Item = (u32, &'s Workload)> {
+        self.by_label
+            .candidates(namespace, selector)
+            .iter()
+            .filter_map(|number| Some((*number, self.all.get(*number as usize)?)))
+            .filter(|(_, workload)| selects(selector, &workload.labels))
+    }
+
     fn find(&self, ip: IpAddr, namespace: &SmolStr, pod: Option<&SmolStr>) -> Option<u32> {
         pod.and_then(|p| self.by_name.get(&(namespace.clone(), p.clone())))
             .or_else(|| self.by_ip.get(&ip))
@@ -214,10 +259,7 @@ pub(crate) fn from_selector(
     if spec.selector.is_empty() {
         return out;
     }
-    for (index, workload) in workloads.all.iter().enumerate() {
-        if workload.namespace != *namespace || !selects(&spec.selector, &workload.labels) {
-            continue;
-        }
+    for (index, workload) in workloads.selected(namespace, &spec.selector) {
         let Some(ip) = workload.ips.first().copied() else { continue };
         for port in &spec.ports {
             if port.protocol == "UDP" {
@@ -229,14 +271,8 @@ pub(crate) fn from_selector(
                 None => u16::try_from(port.port).ok(),
             };
             let Some(number) = number else { continue };
-            let mut made = workloads.endpoint(
-                ip,
-                number,
-                &port.name,
-                Some(index as u32),
-                namespace,
-                workload.origin.clone(),
-            );
+            let mut made =
+                workloads.endpoint(ip, number, &port.name, Some(index), namespace, workload.origin.clone());
             made.assumed = true;
             if !workload.ready && !spec.publish_not_ready_addresses {
                 made.health = Health::Unhealthy;
@@ -251,13 +287,13 @@ pub(crate) fn from_selector(
 pub(crate) fn from_workload_entries(
     namespace: &SmolStr,
     spec: &ServiceSpec,
-    entries: &[std::sync::Arc<Config<WorkloadEntry>>],
+    entries: &Configs<WorkloadEntry>,
 ) -> Vec<Endpoint> {
     let mut out = Vec::new();
     if spec.selector.is_empty() {
         return out;
     }
-    for entry in entries.iter().filter(|e| e.namespace == *namespace) {
+    for entry in entries.in_namespace(namespace) {
         let labels = entry_labels(entry);
         if !selects(&spec.selector, &labels) || entry.spec.address.parse::<IpAddr>().is_err() {
             continue;
@@ -335,7 +371,7 @@ pub(crate) fn from_service_entry(
     resource: &Resource,
     entry: &ServiceEntry,
     host: &SmolStr,
-    entries: &[std::sync::Arc<Config<WorkloadEntry>>],
+    entries: &Configs<WorkloadEntry>,
     workloads: &Workloads<'_>,
     select_pods: bool,
 ) -> Vec<Endpoint> {
@@ -344,7 +380,7 @@ pub(crate) fn from_service_entry(
     for port in &entry.ports {
         let number = if port.target_port > 0 { port.target_port } else { port.number };
         if let Some(selector) = &entry.workload_selector {
-            for candidate in entries.iter().filter(|e| e.namespace == *namespace) {
+            for candidate in entries.in_namespace(namespace) {
                 let labels = entry_labels(candidate);
                 if selects(&selector.labels, &labels) {
                     let number = candidate.spec.ports.get(&port.name).copied().unwrap_or(number);
@@ -362,23 +398,15 @@ pub(crate) fn from_service_entry(
             if !select_pods {
                 continue;
             }
-            for (index, workload) in workloads.all.iter().enumerate() {
-                if workload.namespace == *namespace && selects(&selector.labels, &workload.labels) {
-                    let Some(ip) = workload.ips.first().copied() else { continue };
-                    let number = u16::try_from(number).unwrap_or(0);
-                    let mut made = workloads.endpoint(
-                        ip,
-                        number,
-                        &port.name,
-                        Some(index as u32),
-                        namespace,
-                        workload.origin.clone(),
-                    );
-                    if !workload.ready {
-                        made.health = Health::Unhealthy;
-                    }
-                    out.push(made);
+            for (index, workload) in workloads.selected(namespace, &selector.labels) {
+                let Some(ip) = workload.ips.first().copied() else { continue };
+                let number = u16::try_from(number).unwrap_or(0);
+                let origin = workload.origin.clone();
+                let mut made = workloads.endpoint(ip, number, &port.name, Some(index), namespace, origin);
+                if !workload.ready {
+                    made.health = Health::Unhealthy;
                 }
+                out.push(made);
             }
         } else if entry.endpoints.is_empty() {
             if matches!(entry.resolution, Resolution::Dns | Resolution::DnsRoundRobin)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
 use crate::manifest::{Resource, Timestamp};
@@ -50,11 +51,12 @@ impl<T> Config<T> {
 #[derive(Clone, Debug)]
 pub struct Configs<T> {
     all: Vec<Arc<Config<T>>>,
+    by_namespace: FxHashMap<SmolStr, Vec<u32>>,
 }
 
 impl<T> Default for Configs<T> {
     fn default() -> Self {
-        Self { all: Vec::new() }
+        Self { all: Vec::new(), by_namespace: FxHashMap::default() }
     }
 }
 
@@ -66,6 +68,9 @@ impl<T> Configs<T> {
     pub(crate) fn sort(&mut self) {
         self.all
             .sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
+        for (number, config) in (0_u32..).zip(&self.all) {
+            self.by_namespace.entry(config.namespace.clone()).or_default().push(number);
+        }
     }
 
     /// All, oldest first.
@@ -74,8 +79,9 @@ impl<T> Configs<T> {
     }
 
     /// Those of a namespace, oldest first.
-    pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Config<T>>> {
-        self.all.iter().filter(move |c| c.namespace == namespace)
+    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<Config<T>>> {
+        let numbers = self.by_namespace.get(namespace).into_iter().flatten();
+        numbers.filter_map(|number| self.all.get(*number as usize))
     }
 
     /// Whether there is none.
