@@ -1,7 +1,7 @@
 //! One binary for the suites that look at the library from outside.
 
 // Helpers of tests may fail loudly, as the tests themselves may.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod suite {
     mod authorization;
