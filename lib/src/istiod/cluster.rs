@@ -5,6 +5,7 @@
 //! `cluster_builder.go: buildCluster, applyDestinationRule, buildSubsetCluster`.
 
 pub mod endpoint;
+pub mod sni_dnat;
 pub mod tls;
 pub mod traffic_policy;
 

@@ -10,18 +10,22 @@ pub mod listener;
 pub mod merge;
 pub mod near_miss;
 pub mod route_config;
+pub mod services;
 pub mod tls;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustc_hash::FxHashSet;
 use smol_str::SmolStr;
 
 use self::merge::MergedGateway;
 use self::route_config::RouteSkeleton;
+use super::cluster;
 use super::memo::Memo;
+use super::name::SubsetKey;
 use super::proxy::{Proxy, Routes};
-use crate::envoy::config::{Listener, ListenerAddress, RouteConfiguration, VirtualHost};
+use crate::envoy::config::{Cluster, Listener, ListenerAddress, RouteConfiguration, VirtualHost};
 
 /// What a gateway proxy is told, built piece by piece.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub struct GatewayConfig {
     listeners: Memo<u16, Arc<[Arc<Listener>]>>,
     skeletons: Memo<SmolStr, Option<Arc<RouteSkeleton>>>,
     routes: Memo<(SmolStr, u32, u32), Routes>,
+    filtered_hosts: OnceLock<Option<FxHashSet<SmolStr>>>,
 }
 
 impl GatewayConfig {
@@ -41,6 +46,7 @@ impl GatewayConfig {
             listeners: Memo::default(),
             skeletons: Memo::default(),
             routes: Memo::default(),
+            filtered_hosts: OnceLock::new(),
         }
     }
 
@@ -101,6 +107,29 @@ impl GatewayConfig {
         let skeleton = self.skeleton(proxy, name)?;
         let chosen = skeleton.choose(host).map(|host| Arc::new(skeleton.materialise(proxy, self, host)));
         Some((route_config::shell(name), chosen))
+    }
+
+    /// The names of all clusters.
+    pub fn cluster_names(&self, proxy: &Proxy) -> Vec<SmolStr> {
+        let mut out = cluster::names(proxy);
+        out.retain(|name| SubsetKey::parse(name).is_none_or(|key| self.has_clusters_of(proxy, key.host)));
+        out.extend(cluster::sni_dnat::names(proxy));
+        out
+    }
+
+    /// The cluster `name`.
+    pub fn cluster(&self, proxy: &Proxy, name: &str) -> Option<Cluster> {
+        match SubsetKey::parse(name) {
+            Some(key) if !self.has_clusters_of(proxy, key.host) => None,
+            Some(_) => cluster::build(proxy, name),
+            None => cluster::build(proxy, name).or_else(|| cluster::sni_dnat::build(proxy, name)),
+        }
+    }
+
+    /// Whether the proxy gets clusters for a service.
+    fn has_clusters_of(&self, proxy: &Proxy, host: &str) -> bool {
+        let hosts = self.filtered_hosts.get_or_init(|| services::filtered_hosts(proxy));
+        hosts.as_ref().is_none_or(|hosts| hosts.contains(host))
     }
 
     /// The routes of a VirtualService for a server, by the route configuration's name and both numbers.

@@ -54,6 +54,13 @@ impl<'a> SubsetKey<'a> {
         }
         Some(Self { direction, port: port.parse().ok()?, subset, host })
     }
+
+    /// Takes the SNI of Istio's mutual TLS to a cluster apart; `None` for a name of another form.
+    pub fn parse_sni(name: &'a str) -> Option<Self> {
+        let mut parts = name.splitn(4, "_.");
+        let (direction, port, subset, host) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { direction, port: port.parse().ok()?, subset, host })
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +76,10 @@ mod tests {
             Some(SubsetKey { direction: "outbound", port: 80, subset: "v1", host: "a.b" })
         );
         assert_eq!(SubsetKey::parse("PassthroughCluster"), None);
-        assert_eq!(outbound_sni("a.b", 80, ""), "outbound_.80_._.a.b");
+        let sni = outbound_sni("a.b", 80, "");
+        assert_eq!(sni, "outbound_.80_._.a.b");
+        let whole = SubsetKey { direction: "outbound", port: 80, subset: "", host: "a.b" };
+        assert_eq!(SubsetKey::parse_sni(&sni), Some(whole));
+        assert_eq!(SubsetKey::parse_sni("a.b"), None);
     }
 }

@@ -289,9 +289,16 @@ impl Proxy {
     /// All clusters.
     pub fn clusters(&self) -> Vec<Arc<Cluster>> {
         let mut seen = rustc_hash::FxHashSet::default();
-        cluster::names(self)
+        let names = match self.node.node_type {
+            NodeType::Router => self.gateway().cluster_names(self),
+            NodeType::Sidecar | NodeType::Waypoint => {
+                let mut names = cluster::names(self);
+                names.extend(inbound::cluster::names(self));
+                names
+            }
+        };
+        names
             .into_iter()
-            .chain(inbound::cluster::names(self))
             .filter(|name| seen.insert(name.clone()))
             .filter_map(|name| self.cluster(&name))
             .collect()
@@ -349,8 +356,13 @@ impl Xds for Proxy {
         if let Some(known) = self.clusters.get(name) {
             return known;
         }
-        let built = cluster::build(self, name).or_else(|| inbound::cluster::build(self, name)).map(Arc::new);
-        self.clusters.insert(name.into(), built)
+        let built = match self.node.node_type {
+            NodeType::Router => self.gateway().cluster(self, name),
+            NodeType::Sidecar | NodeType::Waypoint => {
+                cluster::build(self, name).or_else(|| inbound::cluster::build(self, name))
+            }
+        };
+        self.clusters.insert(name.into(), built.map(Arc::new))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dryroute::envoy::config::{ClientCertificate, NetworkFilter, RouteSpecifier};
+use dryroute::envoy::config::{ClientCertificate, HttpFilter, NetworkFilter, RouteSpecifier};
 use dryroute::envoy::{Capture, Xds};
 use dryroute::istiod::gateway::diagnostics;
 use dryroute::istiod::gateway::merge::SkipReason;
@@ -130,16 +130,76 @@ fn a_server_without_a_rule_for_its_connections_opens_no_port() {
 #[test]
 fn policies_that_select_a_gateway_stand_in_front_of_its_routes() {
     let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: \
-                  istio-ingress}\nspec: {selector: {matchLabels: {istio: ingressgateway}}, action: DENY}\n";
+                  istio-ingress}\nspec: {selector: {matchLabels: {istio: ingressgateway}}, action: DENY, rules: [{}]}\n";
     let proxy = router(&format!(
         "{}{policy}",
         gateway("g", &format!("[{}]", server(80, "http", "HTTP", "['*']", "")))
     ));
     let listener = proxy.listener(Capture::Direct, "10.0.0.1".parse().unwrap(), 80).unwrap();
     let NetworkFilter::HttpConnectionManager(manager) = &listener.filter_chains[0].terminal else { panic!() };
-    let names = format!("{:?}", manager.http_filters);
-    assert!(names.contains("rbac"), "{names}");
+    let is_rbac = |filter: &HttpFilter| matches!(filter, HttpFilter::Rbac(_));
+    assert!(manager.http_filters.iter().any(is_rbac), "{:?}", manager.http_filters);
     assert!(manager.use_remote_address);
+}
+
+#[test]
+fn mutual_tls_that_is_passed_through_goes_only_to_endpoints_that_speak_it() {
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {selector: {app: a}, ports: [{name: http, \
+                   port: 80}]}\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: \
+                   {host: a, subsets: [{name: v1}]}\n";
+    let pod = |name: &str, mode: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: a, security.istio.io/tlsMode: \
+             {mode}}}}}\nspec: {{containers: [{{name: c}}]}}\n"
+        )
+    };
+    let servers = server(443, "tls", "TLS", "['*.local']", "mode: AUTO_PASSTHROUGH");
+    let text = format!(
+        "{}{service}{}{}",
+        gateway("g", &format!("[{servers}]")),
+        pod("meshed", "istio"),
+        pod("plain", "disabled")
+    );
+    let proxy = router(&text);
+    let listener = proxy.listener(Capture::Direct, "10.0.0.1".parse().unwrap(), 443).unwrap();
+    assert_eq!(listener.filter_chains.len(), 2, "one for the service, one for its subset");
+    let name = "outbound_.80_.v1_.a.default.svc.cluster.local";
+    let cluster = proxy.cluster(name).unwrap();
+    let endpoints: Vec<_> =
+        cluster.load_assignment.endpoints.iter().flat_map(|group| &group.lb_endpoints).collect();
+    assert_eq!(endpoints.len(), 1);
+    assert_eq!(endpoints[0].workload, "default/meshed");
+    assert!(proxy.clusters().iter().any(|cluster| cluster.name == name));
+    let without = router(&format!("{}{service}", gateway("g", "[]")));
+    assert!(without.cluster(name).is_none());
+}
+
+#[test]
+fn a_filtered_gateway_has_clusters_only_for_what_its_routes_name() {
+    let services = ["a", "b"].map(|name| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: istio-ingress}}\nspec: {{ports: \
+             [{{name: http, port: 80}}]}}\n"
+        )
+    });
+    let text = format!(
+        "{}{}{}",
+        gateway("g", &format!("[{}]", server(80, "http", "HTTP", "['*']", ""))),
+        virtual_service("g", "['*']", TO_A),
+        services.concat()
+    );
+    let of = |filtered: bool| {
+        let mut options = MeshOptions::default();
+        options.features.filter_gateway_cluster_config = filtered;
+        let mesh = Mesh::new(Loader::new().text("m.yaml", text.as_str()).load(), options);
+        Proxy::new(Arc::new(mesh), router("").node().clone())
+    };
+    let b = "outbound|80||b.istio-ingress.svc.cluster.local";
+    assert!(of(false).cluster(b).is_some());
+    let filtered = of(true);
+    assert!(filtered.cluster(b).is_none());
+    let names: Vec<_> = filtered.clusters().iter().map(|cluster| cluster.name.to_string()).collect();
+    assert_eq!(names, ["outbound|80||a.istio-ingress.svc.cluster.local", "BlackHoleCluster"]);
 }
 
 /// Every virtual host of every route configuration is found by its domains, and equals the one found on demand.
