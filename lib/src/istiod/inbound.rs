@@ -10,6 +10,8 @@ pub mod cluster;
 pub mod filter_chain;
 pub mod listener;
 pub mod target;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
