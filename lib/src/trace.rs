@@ -32,7 +32,6 @@ mod near_miss;
 pub mod query;
 mod source;
 mod tracer;
-mod unmodelled;
 mod walk;
 
 pub use contract::{

@@ -4,6 +4,7 @@
 //! into [`Check`]s; the runner prints what differs. Invariant: the library under test never learns that it is tested.
 
 pub mod differential;
+pub mod routing;
 pub mod simulation;
 pub mod simulator;
 pub mod summary;
@@ -80,6 +81,8 @@ pub enum Suite {
     Differential,
     /// Istio's validation webhook.
     Validation,
+    /// Istio's end-to-end tests.
+    Routing,
 }
 
 impl Suite {
@@ -89,6 +92,7 @@ impl Suite {
             "simulation" => Some(Self::Simulation),
             "differential" => Some(Self::Differential),
             "validation" => Some(Self::Validation),
+            "routing" => Some(Self::Routing),
             _ => None,
         }
     }
@@ -112,6 +116,7 @@ impl Suite {
                 Self::Validation => {
                     validation::run(&serde_json::from_str(line).map_err(bad)?, options, &mut out);
                 }
+                Self::Routing => routing::run(&serde_json::from_str(line).map_err(bad)?, options, &mut out),
             }
         }
         Ok(out)
@@ -134,6 +139,9 @@ impl Suite {
                     .map_err(|e| e.to_string()),
                 Self::Validation => serde_json::from_str::<validation::Case>(line)
                     .map(|case| case.title())
+                    .map_err(|e| e.to_string()),
+                Self::Routing => serde_json::from_str::<routing::Case>(line)
+                    .map(|case| format!("{} ({} calls)", case.name, case.calls.len()))
                     .map_err(|e| e.to_string()),
             })
             .collect()

@@ -68,7 +68,17 @@ fn alpn(context: &UpstreamTlsContext, protocol: ApplicationProtocol, overrides: 
     if overrides && context.mode == UpstreamTlsMode::IstioMutual && !mesh.is_empty() {
         return mesh.iter().copied().map(SmolStr::new_static).collect();
     }
-    context.alpn_protocols.clone()
+    if !context.alpn_protocols.is_empty() {
+        return context.alpn_protocols.clone();
+    }
+    // Envoy's HTTP connection pools offer their own version where nothing is configured: `conn_pool_base.cc:
+    // wrapTransportSocketOptions`.
+    let own: &[&'static str] = match protocol {
+        ApplicationProtocol::Http10 | ApplicationProtocol::Http11 => &["http/1.1"],
+        ApplicationProtocol::Http2 => &["h2"],
+        ApplicationProtocol::Tcp => &[],
+    };
+    own.iter().copied().map(SmolStr::new_static).collect()
 }
 
 /// Why a connection to an upstream failed.

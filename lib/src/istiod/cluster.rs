@@ -139,7 +139,7 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
     if discovery_type == DiscoveryType::Eds {
         load_assignment = endpoint::eds_endpoints(proxy, target);
     }
-    let protocol = policy.upstream_protocol(port.protocol, proxy.mesh().config());
+    let protocol = policy.upstream_protocol(port.protocol, proxy.node().node_type, proxy.mesh().config());
     let transport = tls::upstream_transport(
         proxy,
         target,

@@ -264,7 +264,7 @@ pub struct AccessLog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
-    /// The address of a name.
+    /// The addresses of a name; the first is used.
     Dns,
     /// Whether the sidecar takes the connection.
     Capture,
@@ -399,6 +399,11 @@ pub struct Leg {
     /// The server name of TLS; empty when there is none.
     #[serde(skip_serializing_if = "SmolStr::is_empty")]
     pub sni: SmolStr,
+    /// The ALPN values that TLS offers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<SmolStr>,
+    /// What the bytes are: `http/1.0`, `http/1.1`, `h2` or `tcp`.
+    pub protocol: &'static str,
     /// How likely the request takes it.
     pub probability: f64,
     /// Whether it carries a copy whose answer nobody sees.

@@ -11,7 +11,6 @@ use super::capture::CaptureRules;
 use super::contract::{Outcome, Trace};
 use super::error::TraceError;
 use super::query::Query;
-use super::unmodelled::{self, Concern};
 use super::walk;
 use crate::envoy::ProxyFacts;
 use crate::istiod::{InterceptionMode, Node, Proxy};
@@ -34,8 +33,6 @@ pub(super) struct Member {
     pub(super) facts: ProxyFacts,
     /// The pod's iptables rules; `None` where there are none.
     pub(super) capture: Option<CaptureRules>,
-    /// What takes part and is not modelled.
-    pub(super) concerns: Vec<Concern>,
 }
 
 impl Tracer {
@@ -77,10 +74,9 @@ impl Tracer {
         let captured =
             found.proxy == ProxyKind::Sidecar && node.metadata.interception_mode != InterceptionMode::None;
         let capture = captured.then(|| CaptureRules::of(found, node.metadata.dns_capture));
-        let concerns = unmodelled::concerns(&self.mesh, found);
         let proxy = Proxy::new(self.mesh.clone(), node);
         let facts = proxy.facts();
-        let member = Arc::new(Member { proxy, facts, capture, concerns });
+        let member = Arc::new(Member { proxy, facts, capture });
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         Some(members.entry(workload).or_insert(member).clone())
     }

@@ -83,8 +83,6 @@ struct Visit {
     leg: Option<Leg>,
     fidelity: Fidelity,
     assumed: Vec<SmolStr>,
-    /// Resources that may refuse the request here, and are not modelled.
-    doubts: Vec<String>,
     /// The workload, by its place in the mesh.
     workload: Option<usize>,
 }
@@ -147,6 +145,14 @@ impl Flight {
             protocol: if opaque { ApplicationProtocol::Tcp } else { self.protocol },
         };
         (connection, self.message.as_ref().filter(|_| !opaque))
+    }
+
+    /// The ALPN values that the outermost TLS offers.
+    fn alpn(&self) -> Vec<SmolStr> {
+        match self.layers.last() {
+            None | Some(Transport::Plaintext) => Vec::new(),
+            Some(Transport::Tls { alpn, .. }) => alpn.clone(),
+        }
     }
 
     /// How the leg is protected, and the server name.
@@ -269,6 +275,13 @@ impl<'t> Walk<'t> {
                 address: socket(flight.address, flight.port),
                 transport,
                 sni,
+                alpn: flight.alpn(),
+                protocol: match flight.protocol {
+                    ApplicationProtocol::Http10 => "http/1.0",
+                    ApplicationProtocol::Http11 => "http/1.1",
+                    ApplicationProtocol::Http2 => "h2",
+                    ApplicationProtocol::Tcp => "tcp",
+                },
                 probability: self.probability,
                 mirror: self.copies > 0,
             }
@@ -290,7 +303,6 @@ impl<'t> Walk<'t> {
             leg,
             fidelity: Fidelity::Exact,
             assumed: Vec::new(),
-            doubts: Vec::new(),
             workload,
         });
     }

@@ -13,7 +13,7 @@ use dryroute_tests::conformance::{Options, Suite};
 /// Compares dryroute with recorded answers of the real programs.
 #[derive(Parser)]
 struct Args {
-    /// The suite whose format the files have: simulation, differential, validation.
+    /// The suite whose format the files have: simulation, differential, routing, validation.
     suite: String,
     /// Files of that format, one case a line.
     #[arg(required = true)]

@@ -74,3 +74,8 @@ fn differential_inbound_http() {
 fn validation() {
     hold(Suite::Validation, "validation", "cases.jsonl", 880);
 }
+
+#[test]
+fn routing() {
+    hold(Suite::Routing, "routing", "cases.jsonl", 338);
+}

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::envoy::config::{CircuitBreakers, DiscoveryType, UpstreamProtocol};
+use crate::istiod::node::NodeType;
 use crate::manifest::schema::istio::{
     ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, LoadBalancerSettings, OutlierDetection,
     SimpleLb, TrafficPolicy,
@@ -147,7 +148,14 @@ impl ResolvedPolicy {
     }
 
     /// The HTTP version towards endpoints. istiod: `setUpstreamProtocol, shouldH2Upgrade, applyConnectionPool`.
-    pub fn upstream_protocol(&self, protocol: Protocol, config: &EffectiveConfig) -> UpstreamProtocol {
+    ///
+    /// Gateways offer h2 to every client, so they do not take the client's version for ports without a protocol.
+    pub fn upstream_protocol(
+        &self,
+        protocol: Protocol,
+        node_type: NodeType,
+        config: &EffectiveConfig,
+    ) -> UpstreamProtocol {
         let http = self.connection_pool.as_ref().and_then(|(pool, _)| pool.http.as_ref());
         if http.is_some_and(|http| http.use_client_protocol) {
             return UpstreamProtocol::Downstream;
@@ -155,7 +163,7 @@ impl ResolvedPolicy {
         if protocol.is_http2() {
             return UpstreamProtocol::Http2;
         }
-        if protocol == Protocol::Unsupported {
+        if protocol == Protocol::Unsupported && node_type != NodeType::Router {
             return UpstreamProtocol::Downstream;
         }
         let upgrade = match http.map(|http| http.h2_upgrade_policy).unwrap_or_default() {

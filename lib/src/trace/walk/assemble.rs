@@ -91,10 +91,7 @@ fn sort(endings: &mut [Ending]) {
 /// Adds legs; one that is already there becomes likelier.
 fn add_legs(all: &mut Vec<Leg>, more: Vec<Leg>, probability: f64) {
     for leg in more {
-        let same = |known: &&mut Leg| {
-            (&known.from, &known.to, &known.address, known.transport, &known.sni, known.mirror)
-                == (&leg.from, &leg.to, &leg.address, leg.transport, &leg.sni, leg.mirror)
-        };
+        let same = |known: &&mut Leg| Leg { probability: leg.probability, ..(*known).clone() } == leg;
         match all.iter_mut().find(same) {
             Some(known) => known.probability += probability,
             None => all.push(Leg { probability, ..leg }),

@@ -164,7 +164,8 @@ impl Walk<'_> {
             Answer::Found(found) => {
                 let Some(address) = found.addresses.first().copied() else { return Err(host.into()) };
                 let note = format!("{host}: {}", found.note);
-                let name = address.to_smolstr();
+                let all: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
+                let name = SmolStr::from(all.join(", "));
                 self.assumed_step(StepKind::Dns, &name, &found.origin, Some(note), found.assumption);
                 Ok((address, port))
             }

@@ -128,22 +128,14 @@ impl Walk<'_> {
     /// The request reaches an application, or leaves the cluster.
     pub(super) fn delivered(&mut self) {
         let at = self.path.len().saturating_sub(1);
-        let doubts: Vec<&str> =
-            self.path.iter().flat_map(|visit| &visit.doubts).map(String::as_str).collect();
-        let (kind, reason) = if doubts.is_empty() {
-            (VerdictKind::Delivered, None)
-        } else {
-            let named = doubts.join(", ");
-            (VerdictKind::Unknown, Some(format!("{named} may refuse it, which is not modelled")))
-        };
         let verdict = Verdict {
-            kind,
+            kind: VerdictKind::Delivered,
             status: None,
             flags: Vec::new(),
             details: SmolStr::default(),
             by: self.id(at),
             location: None,
-            reason,
+            reason: None,
         };
         let http = self.path.iter().any(|visit| visit.turn.is_some());
         let response = HttpResponse { status: 200, headers: Vec::new(), body: SmolStr::default() };

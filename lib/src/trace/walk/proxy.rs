@@ -14,7 +14,6 @@ use crate::origin::Origin;
 use crate::trace::contract::{Failed, Fidelity, HopKind, NearMiss, Note, StepKind};
 use crate::trace::near_miss;
 use crate::trace::tracer::Member;
-use crate::trace::unmodelled::Effect;
 
 impl Walk<'_> {
     /// A connection arrives at the proxy of a workload.
@@ -35,12 +34,12 @@ impl Walk<'_> {
         } else {
             decide(&member.proxy, &member.facts, capture, &connection, request, &mut NoRecord)
         };
-        self.recorded(record, kind, &member);
+        self.recorded(record);
         self.carry_out(decision, &member, &connection.transport, flight);
     }
 
-    /// Notes what the recorder heard, and what it could not.
-    fn recorded(&mut self, record: Record, kind: HopKind, member: &Member) {
+    /// Notes what the recorder heard.
+    fn recorded(&mut self, record: Record) {
         for step in record.steps {
             let kind = match step.kind {
                 Recorded::Listener => StepKind::Listener,
@@ -56,55 +55,30 @@ impl Walk<'_> {
         for miss in record.near_misses {
             self.route_near_miss(miss);
         }
-        for concern in &member.concerns {
-            let named = SmolStr::from(concern.resource.as_str());
-            match concern.effect {
-                Effect::Admission if kind == HopKind::SidecarOutbound => continue,
-                Effect::Admission => {
-                    let note = "not modelled: whether it lets the request pass is not known".to_owned();
-                    self.step_with(
-                        StepKind::Authorization,
-                        &named,
-                        &concern.origin,
-                        Some(note),
-                        Fidelity::Opaque,
-                        Vec::new(),
-                    );
-                    if let Some(visit) = self.path.last_mut() {
-                        visit.doubts.push(concern.resource.clone());
-                    }
-                }
-                Effect::Anything => {
-                    let id = self
-                        .assume(format!("{}, which is not modelled, changes nothing here", concern.resource));
-                    if let Some(visit) = self.path.last_mut() {
-                        visit.fidelity = Fidelity::Opaque;
-                        visit.assumed.push(id.clone());
-                        if let Some(first) = visit.hop.steps.first_mut() {
-                            first.fidelity = Fidelity::Opaque;
-                            first.assumptions.push(id);
-                        }
-                    }
-                }
-            }
-            self.not_modelled(&concern.resource, &concern.origin);
-        }
     }
 
-    /// Says that a resource takes part and is not modelled.
-    fn not_modelled(&mut self, resource: &str, origin: &Origin) {
+    /// The input does not settle what comes next, because of something that is written.
+    fn undecided(&mut self, reason: &str, origin: &Origin) {
+        self.step_with(
+            StepKind::Authorization,
+            &SmolStr::from(reason),
+            origin,
+            Some("what lies behind it is not known".to_owned()),
+            Fidelity::Opaque,
+            Vec::new(),
+        );
         let place = self.place(origin);
-        if !self.explain || self.notes.iter().any(|note| note.origin == place) {
-            return;
+        if self.explain && origin.resource().is_some() && self.notes.iter().all(|note| note.origin != place) {
+            let code = crate::diagnostic::Code::NotModelled;
+            self.notes.push(Note {
+                code: code.as_str(),
+                severity: code.severity(),
+                message: format!("{place} takes part: {reason}"),
+                origin: place,
+                help: None,
+            });
         }
-        let code = crate::diagnostic::Code::NotModelled;
-        self.notes.push(Note {
-            code: code.as_str(),
-            severity: code.severity(),
-            message: format!("{resource} takes part, and is not modelled"),
-            origin: place,
-            help: None,
-        });
+        self.unknown(reason.to_owned());
     }
 
     /// Keeps a part of the configuration that could have been meant; defaults are nobody's intention.
@@ -159,7 +133,7 @@ impl Walk<'_> {
             ConnectionOutcome::Refused { reason } => {
                 self.unknown(format!("Envoy refuses this listener and keeps what it had before: {reason}"));
             }
-            ConnectionOutcome::Unknown { reason, .. } => self.unknown(reason.to_string()),
+            ConnectionOutcome::Unknown { reason, origin } => self.undecided(&reason, &origin),
             ConnectionOutcome::Tcp(tcp) => self.pass_bytes(&tcp, member, &flight),
             ConnectionOutcome::Http(_) if failure.is_some() => {
                 self.failed(&failed("the port speaks plaintext, the client TLS".to_owned()));
@@ -225,7 +199,7 @@ impl Walk<'_> {
                     if let Some(cluster) = cluster {
                         walk.step(StepKind::Cluster, cluster, origin, None);
                     }
-                    walk.unknown(reason.to_string());
+                    walk.undecided(reason, origin);
                 }
                 HttpOutcome::Forward(forward) => {
                     walk.copies_of(branch, member, flight);
@@ -283,8 +257,8 @@ impl Walk<'_> {
         let Some(visit) = self.path.last().filter(|visit| visit.hop.kind == HopKind::Gateway) else { return };
         let hop = visit.hop.id.clone();
         let Some(member) = visit.workload.and_then(|index| self.member(index)) else { return };
-        let host = near_miss::asked_host(flight.connection().0.transport, flight.message.as_ref());
-        for miss in near_miss::at_gateway(&member.proxy, &host, &hop) {
+        let host = near_miss::asked_host(&flight.connection().0.transport, flight.message.as_ref());
+        for miss in near_miss::at_gateway(&member.proxy, &host, flight.port, &hop) {
             if !self.near_misses.contains(&miss) {
                 self.near_misses.push(miss);
             }
