@@ -12,6 +12,7 @@ use crate::diagnostic::{Diagnostic, Location};
 use crate::origin::{Origin, ResourceId};
 
 mod arena;
+pub mod coverage;
 mod de;
 mod embedded;
 mod kind;
@@ -64,6 +65,8 @@ pub struct ManifestSet {
     /// Whether a resource takes part: not refused, not overridden by a later one.
     active: Vec<bool>,
     diagnostics: Vec<Diagnostic>,
+    /// Fields that are written and not translated, by resource.
+    not_yet: Vec<(ResourceId, SmolStr)>,
     unknown_kinds: IndexMap<(SmolStr, SmolStr), usize>,
 }
 

@@ -6,6 +6,7 @@
 mod suite {
     mod authorization;
     mod conformance;
+    mod coverage;
     mod egress_gateway;
     mod gateway;
     mod ingress;

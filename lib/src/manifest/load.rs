@@ -194,6 +194,7 @@ impl Loader {
                 let mut resource = read.resource;
                 let id = set.resources.len() as u32;
                 resource.id = ResourceId(id);
+                set.not_yet.extend(read.not_yet.into_iter().map(|path| (ResourceId(id), path)));
                 let key = (resource.kind, resource.meta.namespace.clone(), resource.meta.name.clone());
                 let start = document.offset as u32;
                 set.places.push(super::StoredPlace {

@@ -43,7 +43,7 @@ fn child(arena: &Arena<'_>, at: u32, name: &str) -> Option<(u32, u32)> {
 }
 
 /// Whether a key as written means the field `name`: as it is, or in proto-JSON's snake_case.
-fn same_key(written: &str, name: &str) -> bool {
+pub(super) fn same_key(written: &str, name: &str) -> bool {
     if written == name {
         return true;
     }

@@ -26,6 +26,8 @@ pub(crate) struct Where<'a> {
 pub(crate) struct Read {
     pub resource: Resource,
     pub items: Vec<u32>,
+    /// Fields that are not translated yet.
+    pub not_yet: Vec<SmolStr>,
 }
 
 /// What a document holds.
@@ -210,7 +212,8 @@ impl Reader<'_, '_> {
             if let Some(spec) = spec {
                 let status = self.status(kind, at);
                 let resource = Resource { id: ResourceId(0), kind, api_version, meta, spec, status };
-                self.out.resources.push(Read { resource, items: items.to_vec() });
+                let not_yet = super::coverage::used(self.arena, kind, at);
+                self.out.resources.push(Read { resource, items: items.to_vec(), not_yet });
             }
             return;
         }

@@ -184,6 +184,9 @@ macro_rules! schema {
 }
 pub(crate) use schema;
 
+/// What the name of a oneof's type begins with, as deserializers see it.
+pub(crate) const ONEOF: &str = "oneof ";
+
 /// Declares a oneof: an enum whose members are fields of a mapping, of which at most one may be set.
 macro_rules! oneof {
     ($(#[$meta:meta])* $name:ident { $($variant:ident($type:ty) = $text:literal),+ $(,)? }) => {
@@ -221,7 +224,7 @@ macro_rules! oneof {
                         Ok(found)
                     }
                 }
-                deserializer.deserialize_struct(stringify!($name), &[$($text),+], V)
+                deserializer.deserialize_struct(concat!("oneof ", stringify!($name)), &[$($text),+], V)
             }
         }
     };

@@ -36,6 +36,7 @@ schema! {
         simple: Option<SimpleLb>, consistent_hash: Option<ConsistentHashLb>,
         locality_lb_setting: Option<LocalityLoadBalancerSetting>, warmup_duration_secs: Option<Duration>,
         warmup: Option<WarmupConfiguration>, zone_aware_lb_setting: Option<ZoneAwareLoadBalancerSetting>,
+        backend_utilization: Option<Ignored>,
     }
     /// Consistent hashing.
     ConsistentHashLb {
@@ -76,6 +77,7 @@ schema! {
         consecutive_local_origin_failures: Option<u32>, consecutive_gateway_errors: Option<u32>,
         #[serde(rename = "consecutive5xxErrors")] consecutive_5xx_errors: Option<u32>, interval: Option<Duration>,
         base_ejection_time: Option<Duration>, max_ejection_percent: i32, min_health_percent: i32,
+        outlier_detection_http_error_codes: Option<Ignored>,
     }
     /// TLS towards endpoints.
     ClientTlsSettings {
