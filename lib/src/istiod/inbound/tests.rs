@@ -198,16 +198,15 @@ fn default_endpoints_say_where_ingress_traffic_goes() {
         // Without an IPv6 address there is only localhost.
         (5, "'[::]:7070'", Some(EndpointAddress::Socket("::1".parse().unwrap(), 7070)), false),
     ];
-    let ingress: String = ports
+    let ingress: Vec<String> = ports
         .iter()
         .map(|(port, endpoint, ..)| {
             let endpoint = if endpoint.is_empty() { "''" } else { endpoint };
-            format!(
-                "  - {{port: {{number: {port}, protocol: TCP, name: x{port}}}, defaultEndpoint: {endpoint}}}\n"
-            )
+            let port = format!("port: {{number: {port}, protocol: TCP, name: x{port}}}");
+            format!("  - {{{port}, defaultEndpoint: {endpoint}}}")
         })
         .collect();
-    let proxy = Setup::new(format!("{POD}{}", sidecar(&ingress))).proxy();
+    let proxy = Setup::new(format!("{POD}{}", sidecar(&ingress.join("\n")))).proxy();
     for (port, _, expected, binds) in ports {
         let cluster = proxy.cluster(&format!("inbound|{port}||")).unwrap();
         assert_eq!(endpoint(&cluster), expected.as_ref(), "{port}");
