@@ -29,7 +29,7 @@ pub mod yaml;
 
 pub use embedded::parse_mesh_config;
 pub use kind::{Kind, Spec};
-pub use load::{LoadError, Loader, is_manifest};
+pub use load::{Admission, LoadError, Loader, is_manifest};
 pub use resource::{Meta, Resource, Status, Timestamp};
 
 /// A named text.

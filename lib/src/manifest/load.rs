@@ -48,6 +48,17 @@ pub struct Loader {
     sources: Vec<Source>,
     diagnostics: Vec<Diagnostic>,
     default_namespace: SmolStr,
+    admission: Admission,
+}
+
+/// Whether Istio's validation is asked about resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// Yes, as when they are applied to a cluster: what it refuses takes no part.
+    #[default]
+    Validate,
+    /// No: they are what istiod itself holds, generated ones with their internal annotations included.
+    Admitted,
 }
 
 impl Default for Loader {
@@ -63,7 +74,15 @@ impl Loader {
             sources: Vec::new(),
             diagnostics: Vec::new(),
             default_namespace: SmolStr::new_static("default"),
+            admission: Admission::Validate,
         }
+    }
+
+    /// Sets whether Istio's validation is asked.
+    #[must_use]
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
+        self
     }
 
     /// Sets the namespace of objects that name none.
@@ -205,7 +224,10 @@ impl Loader {
                     items: read.items,
                 });
                 set.active.push(true);
-                let rejections = super::validate::validate(&resource);
+                let rejections = match self.admission {
+                    Admission::Validate => super::validate::validate(&resource),
+                    Admission::Admitted => Vec::new(),
+                };
                 let rejected = super::validate::refuses(&rejections);
                 set.diagnostics.extend(rejections);
                 if rejected {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dryroute::istiod::{Node, NodeMetadata, NodeType, Proxy};
 use dryroute::manifest::schema::mesh_config::MeshConfig;
-use dryroute::manifest::{Loader, parse_mesh_config};
+use dryroute::manifest::{Admission, Loader, parse_mesh_config};
 use dryroute::mesh::{Features, Mesh, MeshOptions};
 use serde_json::{Value, json};
 
@@ -93,7 +93,9 @@ pub fn proxy(case: &Case) -> Proxy {
     } else {
         parse_mesh_config("mesh_config", &case.mesh_config).0
     };
-    let manifests = Loader::new().text("manifests.yaml", case.manifests.as_str()).load();
+    // The suite hands istiod its resources past the webhook.
+    let manifests =
+        Loader::new().admission(Admission::Admitted).text("manifests.yaml", case.manifests.as_str()).load();
     let options = MeshOptions {
         mesh_config,
         // Short names are completed with the namespace only.
