@@ -84,7 +84,9 @@ pub(crate) fn diagnostic(set: &ManifestSet, diagnostic: &Diagnostic) -> String {
             Place::Position(location) => location.clone(),
             Place::Origin(origin) => set.locate(origin)?,
         };
-        Some((at, label.text.as_str()))
+        // What the title has said needs no label.
+        let said = diagnostic.message.ends_with(&label.text);
+        Some((at, if said { "" } else { label.text.as_str() }))
     });
     Frame {
         severity: diagnostic.severity,

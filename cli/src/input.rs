@@ -16,9 +16,10 @@ use crate::{frame, scenarios, style};
 /// Manifests to read.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Input")]
+#[command(group(clap::ArgGroup::new("manifests").required(true).multiple(true).args(["files", "scenario"])))]
 pub(crate) struct Input {
     /// File or directory of manifests, `-` for standard input; may be given several times
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required_unless_present = "scenario")]
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
     files: Vec<PathBuf>,
     /// A scenario that comes with this program (see `dryroute scenarios`)
     #[arg(long, value_name = "NAME", conflicts_with = "files")]

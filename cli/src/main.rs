@@ -15,6 +15,7 @@ mod proxy_config;
 mod scenarios;
 mod style;
 mod table;
+mod trace;
 mod who;
 
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Follow a request from its client to where it ends
+    Trace(Box<trace::Args>),
     /// Ask one proxy about one connection: listener, filter chain, virtual host, route, cluster
     Probe(Box<probe::Args>),
     /// Print what a proxy would be told, in the tables of `istioctl proxy-config`
@@ -74,6 +77,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
+        Command::Trace(args) => trace::run(args),
         Command::Probe(args) => probe::run(args),
         Command::ProxyConfig(args) => proxy_config::run(args),
         Command::Export(args) => export::run(args),

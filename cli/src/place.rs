@@ -5,6 +5,11 @@ use dryroute::mesh::Mesh;
 use dryroute::origin::Origin;
 use serde_json::{Value, json};
 
+/// `file:line`.
+pub(crate) fn line(location: &Location) -> String {
+    format!("{}:{}", location.file, location.line)
+}
+
 /// `file:line:column`.
 pub(crate) fn column(location: &Location) -> String {
     format!("{}:{}:{}", location.file, location.line, location.column)

@@ -7,9 +7,7 @@ mod render;
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::ValueEnum;
-use dryroute::envoy::{
-    ApplicationProtocol, Capture, Connection, HttpRequest, ProxyFacts, Record, Transport, decide,
-};
+use dryroute::envoy::{ApplicationProtocol, Capture, Connection, HttpRequest, Record, Transport, decide};
 use dryroute::istiod::{NodeType, Proxy};
 use dryroute::mesh::Mesh;
 use smol_str::SmolStr;
@@ -126,9 +124,8 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
     let own = proxy.node().ips.first().copied();
     let connection = connection(args, mode, own, &loaded.mesh)?;
     let request = (args.protocol != Protocol::Tcp).then(|| request(args, &connection)).transpose()?;
-    let facts = ProxyFacts { peer_metadata: true, ..proxy.stock_envoy_facts() };
     let mut record = Record::default();
-    let decision = decide(&proxy, &facts, capture, &connection, request.as_ref(), &mut record);
+    let decision = decide(&proxy, &proxy.facts(), capture, &connection, request.as_ref(), &mut record);
     let answer = render::Answer::new(&proxy, &decision, &record);
     let output = match args.output {
         Format::Json => Output::json(&answer.as_json(&connection, request.as_ref()))?,

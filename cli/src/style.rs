@@ -34,11 +34,21 @@ pub(crate) fn justify(left: &str, right: &str, width: usize) -> String {
     if right.is_empty() {
         return left.to_owned();
     }
-    let (a, b) = (columns(left), columns(right));
+    let (a, b) = (columns(left.lines().last().unwrap_or_default()), columns(right));
     if a + 2 + b <= width {
         format!("{left}{}{right}", " ".repeat(width - a - b))
     } else {
         format!("{left}\n{}{right}", " ".repeat(width.saturating_sub(b)))
+    }
+}
+
+/// `left`, and `right` at the end of the line, or below it from column `indent` on when both do not fit.
+pub(crate) fn beside(left: &str, right: &str, indent: usize, width: usize) -> String {
+    let both = columns(left.lines().last().unwrap_or_default()) + 2 + columns(right);
+    if both <= width || right.is_empty() {
+        justify(left, right, width)
+    } else {
+        format!("{left}\n{}{}", " ".repeat(indent), wrap(right.split(' '), indent, width))
     }
 }
 

@@ -4,14 +4,14 @@
 //! workload is not among the manifests.
 
 use dryroute::istiod::{Node, NodeType};
-use dryroute::mesh::{Mesh, Workload};
+use dryroute::mesh::{Mesh, ProxyKind, Workload, selects};
 
 use crate::error::CliError;
 
 /// The proxy that a text names.
 pub(crate) fn node(mesh: &Mesh, name: &str, namespace: &str) -> Result<Node, CliError> {
     if let Some(router) = name.strip_prefix("router:") {
-        return gateway(router);
+        return gateway(mesh, router);
     }
     let workload = workload(mesh, name, namespace)?;
     Node::of(mesh, workload).ok_or_else(|| {
@@ -20,8 +20,8 @@ pub(crate) fn node(mesh: &Mesh, name: &str, namespace: &str) -> Result<Node, Cli
     })
 }
 
-/// A gateway by its labels, without a workload.
-fn gateway(text: &str) -> Result<Node, CliError> {
+/// A gateway by its labels: the first workload that has them all, or one that no manifest shows.
+fn gateway(mesh: &Mesh, text: &str) -> Result<Node, CliError> {
     let bad = || {
         CliError::new(format!("the proxy `router:{text}` cannot be read"))
             .help("write it as router:istio-system/istio=ingressgateway,app=ingress")
@@ -33,7 +33,14 @@ fn gateway(text: &str) -> Result<Node, CliError> {
         let (key, value) = label.split_once('=').ok_or_else(bad)?;
         node.labels.insert(key.into(), value.into());
     }
-    Ok(node)
+    let known = mesh
+        .workloads()
+        .iter()
+        .filter(|w| {
+            w.namespace == namespace && w.proxy == ProxyKind::Gateway && selects(&node.labels, &w.labels)
+        })
+        .find_map(|w| Node::of(mesh, w));
+    Ok(known.unwrap_or(node))
 }
 
 /// The workload that a text names.

@@ -27,3 +27,8 @@ pub mod trace;
 pub const ISTIO_VERSION: &str = "1.32";
 /// The Envoy release whose data-plane rules are modelled.
 pub const ENVOY_VERSION: &str = "1.40";
+
+/// The examples of the README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

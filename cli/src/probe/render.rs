@@ -150,7 +150,7 @@ impl<'a> Answer<'a> {
     fn line(&self, out: &mut String, kind: &str, name: &str, origin: &Origin) {
         let left = format!("  {}  {name}", style::paint(style::CYAN, &format!("{kind:<14}")));
         let right = style::paint(style::DIM, &place::full(self.mesh(), origin));
-        let _ = writeln!(out, "{}", style::justify(&left, &right, style::width()));
+        let _ = writeln!(out, "{}", style::beside(&left, &right, 18, style::width()));
     }
 
     pub(super) fn as_json(&self, connection: &Connection, request: Option<&HttpRequest>) -> Value {
