@@ -102,7 +102,10 @@ const RESET_IN_HANDSHAKE: &str =
 /// The server wants a certificate.
 const HANDSHAKE_FAILURE: &str =
     "TLS_error:|268436496:SSL routines:OPENSSL_internal:SSLV3_ALERT_HANDSHAKE_FAILURE:TLS_error_end";
-/// The server does not trust the certificate.
+/// The server does not trust who signed the certificate.
+const UNKNOWN_CA: &str =
+    "TLS_error:|268436504:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNKNOWN_CA:TLS_error_end";
+/// The server does not accept the name in the certificate.
 const CERTIFICATE_UNKNOWN: &str =
     "TLS_error:|268436502:SSL routines:OPENSSL_internal:SSLV3_ALERT_CERTIFICATE_UNKNOWN:TLS_error_end";
 
@@ -125,7 +128,8 @@ impl Failure {
             ConnectionOutcome::TlsError { failure, .. } if tls => {
                 Some(Self::remote(match failure.as_str() {
                     "PEER_DID_NOT_RETURN_A_CERTIFICATE" => HANDSHAKE_FAILURE,
-                    "CERTIFICATE_VERIFY_FAILED" => CERTIFICATE_UNKNOWN,
+                    "CERTIFICATE_VERIFY_FAILED" if shows_mesh_certificate(sent) => CERTIFICATE_UNKNOWN,
+                    "CERTIFICATE_VERIFY_FAILED" => UNKNOWN_CA,
                     _ => RESET_IN_HANDSHAKE,
                 }))
             }
@@ -197,6 +201,11 @@ pub struct FailureAnswer {
     pub attempts: u32,
 }
 
+/// Whether the mesh's own authority signed the client's certificate.
+fn shows_mesh_certificate(sent: &Transport) -> bool {
+    matches!(sent, Transport::Tls { mesh_certificate: true, .. })
+}
+
 fn terminates_tls(server: &Decision) -> bool {
     server.filter_chain.as_ref().is_some_and(|chain| chain.transport_socket.is_some())
 }
@@ -260,6 +269,27 @@ mod tests {
         assert_eq!(answer.attempts, 3);
         assert!(answer.body.contains("retried and the latest reset reason: remote connection failure"));
         assert_eq!(failure.answer(None).flags, [ResponseFlag::UpstreamConnectionFailure]);
+    }
+
+    #[test]
+    fn certificates_are_refused_for_their_signer_or_for_their_name() {
+        let refused = |mesh_certificate| {
+            let sent = Transport::Tls {
+                sni: SmolStr::default(),
+                alpn: Vec::new(),
+                client_certificate: Some("spiffe://foreign.test/ns/a/sa/b".into()),
+                mesh_certificate,
+            };
+            let server = decision(ConnectionOutcome::TlsError {
+                failure: "CERTIFICATE_VERIFY_FAILED".into(),
+                origin: Origin::default("a test"),
+            });
+            Failure::at(&sent, &server).unwrap().answer(None).details
+        };
+        assert!(
+            refused(true).contains("268436502:SSL_routines:OPENSSL_internal:SSLV3_ALERT_CERTIFICATE_UNKNOWN")
+        );
+        assert!(refused(false).contains("268436504:SSL_routines:OPENSSL_internal:TLSV1_ALERT_UNKNOWN_CA"));
     }
 
     #[test]
