@@ -12,6 +12,7 @@ use crate::diagnostic::{Diagnostic, Location};
 use crate::origin::{Origin, ResourceId};
 
 mod arena;
+mod builder;
 pub mod coverage;
 mod de;
 mod embedded;
@@ -27,6 +28,7 @@ mod split;
 pub mod validate;
 pub mod yaml;
 
+pub use builder::ManifestBuilder;
 pub use embedded::parse_mesh_config;
 pub use kind::{Kind, Spec};
 pub use load::{Admission, LoadError, Loader, is_manifest};

@@ -57,6 +57,13 @@ macro_rules! kinds {
         pub enum Spec {
             $(#[doc = concat!("Fields of a ", $text, ".")] $variant(Arc<$type>),)+
         }
+
+        impl Spec {
+            /// The kind that these fields belong to.
+            pub const fn kind(&self) -> Kind {
+                match self { $(Self::$variant(_) => Kind::$variant,)+ }
+            }
+        }
     };
 }
 

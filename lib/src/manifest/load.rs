@@ -12,7 +12,6 @@ use super::secret::{blank, masked};
 use super::split::{Document, documents, normalise, settle_tabs};
 use super::{ManifestSet, Source};
 use crate::diagnostic::{Code, Diagnostic, Location, Place};
-use crate::origin::{Origin, ResourceId};
 
 /// Why nothing could be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -197,8 +196,7 @@ impl Loader {
         let results: Vec<Contents> = parts.iter().map(read).collect();
 
         let mut set = ManifestSet { diagnostics: self.diagnostics.clone(), ..ManifestSet::default() };
-        let mut names: rustc_hash::FxHashMap<(super::Kind, SmolStr, SmolStr), u32> =
-            rustc_hash::FxHashMap::default();
+        let mut names: super::builder::Names = rustc_hash::FxHashMap::default();
         let mut unknown: IndexMap<(SmolStr, SmolStr), usize> = IndexMap::new();
         let mut masks: Vec<(u32, usize, String)> = Vec::new();
         for ((file, document), contents) in parts.iter().zip(results) {
@@ -210,11 +208,6 @@ impl Loader {
                 *unknown.entry(kind).or_default() += 1;
             }
             for read in contents.resources {
-                let mut resource = read.resource;
-                let id = set.resources.len() as u32;
-                resource.id = ResourceId(id);
-                set.not_yet.extend(read.not_yet.into_iter().map(|path| (ResourceId(id), path)));
-                let key = (resource.kind, resource.meta.namespace.clone(), resource.meta.name.clone());
                 let start = document.offset as u32;
                 set.places.push(super::StoredPlace {
                     file: *file,
@@ -223,41 +216,8 @@ impl Loader {
                     line: document.line,
                     items: read.items,
                 });
-                set.active.push(true);
-                let rejections = match self.admission {
-                    Admission::Validate => super::validate::validate(&resource),
-                    Admission::Admitted => Vec::new(),
-                };
-                let rejected = super::validate::refuses(&rejections);
-                set.diagnostics.extend(rejections);
-                if rejected {
-                    if let Some(flag) = set.active.last_mut() {
-                        *flag = false;
-                    }
-                } else if let Some(earlier) = names.insert(key, id) {
-                    if let Some(flag) = set.active.get_mut(earlier as usize) {
-                        *flag = false;
-                    }
-                    set.diagnostics.push(
-                        Diagnostic::new(
-                            Code::DuplicateResource,
-                            format!(
-                                "{} {} is declared twice; the later one counts",
-                                resource.kind,
-                                resource.full_name()
-                            ),
-                        )
-                        .at(
-                            Place::Origin(Origin::field(ResourceId(id), "metadata.name")),
-                            "declared again here",
-                        )
-                        .at(
-                            Place::Origin(Origin::field(ResourceId(earlier), "metadata.name")),
-                            "first declared here",
-                        ),
-                    );
-                }
-                set.resources.push(resource);
+                let id = set.admit(read.resource, self.admission, &mut names);
+                set.not_yet.extend(read.not_yet.into_iter().map(|path| (id, path)));
             }
         }
         set.unknown_kinds = unknown;

@@ -1,0 +1,108 @@
+//! How do resources that were never text become a set?
+//!
+//! For programs that have their resources as values. Invariant: a resource is admitted as if it had been read: what
+//! Istio's validation refuses takes no part, and of two with one name the later counts.
+
+use rustc_hash::FxHashMap;
+use smol_str::SmolStr;
+
+use super::{Admission, Kind, ManifestSet, Meta, Resource, Spec, Status, validate};
+use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::origin::{Origin, ResourceId};
+
+/// Resources that take part, by kind, namespace and name.
+pub(super) type Names = FxHashMap<(Kind, SmolStr, SmolStr), u32>;
+
+/// Collects typed resources into a [`ManifestSet`].
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use dryroute::manifest::schema::kubernetes::{ServicePort, ServiceSpec};
+/// use dryroute::manifest::{ManifestBuilder, Meta, Spec};
+/// use dryroute::mesh::{Mesh, MeshOptions};
+///
+/// let mut builder = ManifestBuilder::new();
+/// let port = ServicePort { name: "http".into(), port: 80, ..ServicePort::default() };
+/// builder.add(
+///     Meta { name: "web".into(), namespace: "shop".into(), ..Meta::default() },
+///     Spec::Service(Arc::new(ServiceSpec {
+///         cluster_ip: "10.96.0.1".into(),
+///         ports: vec![port],
+///         ..ServiceSpec::default()
+///     })),
+/// );
+/// let mesh = Mesh::new(builder.build(), MeshOptions::default());
+/// assert_eq!(mesh.services()[0].hostname, "web.shop.svc.cluster.local");
+/// ```
+#[derive(Debug, Default)]
+pub struct ManifestBuilder {
+    set: ManifestSet,
+    names: Names,
+}
+
+impl ManifestBuilder {
+    /// A builder without resources.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a resource of the kind that `spec` belongs to, and returns its number.
+    pub fn add(&mut self, meta: Meta, spec: Spec) -> ResourceId {
+        self.add_with_status(meta, spec, Status::None)
+    }
+
+    /// Adds a resource with its status, such as the addresses of a pod.
+    pub fn add_with_status(&mut self, meta: Meta, spec: Spec, status: Status) -> ResourceId {
+        let kind = spec.kind();
+        let api_version = match kind.group() {
+            "" => SmolStr::new_static("v1"),
+            group => smol_str::format_smolstr!("{group}/v1"),
+        };
+        let resource = Resource { id: ResourceId(0), kind, api_version, meta, spec, status };
+        self.set.admit(resource, Admission::Validate, &mut self.names)
+    }
+
+    /// The set of all resources.
+    pub fn build(self) -> ManifestSet {
+        self.set
+    }
+}
+
+impl ManifestSet {
+    /// Takes a resource in under the next number.
+    pub(super) fn admit(
+        &mut self,
+        mut resource: Resource,
+        admission: Admission,
+        names: &mut Names,
+    ) -> ResourceId {
+        let id = u32::try_from(self.resources.len()).unwrap_or(u32::MAX);
+        resource.id = ResourceId(id);
+        let rejections = match admission {
+            Admission::Validate => validate::validate(&resource),
+            Admission::Admitted => Vec::new(),
+        };
+        let rejected = validate::refuses(&rejections);
+        self.diagnostics.extend(rejections);
+        self.active.push(!rejected);
+        let key = (resource.kind, resource.meta.namespace.clone(), resource.meta.name.clone());
+        if !rejected && let Some(earlier) = names.insert(key, id) {
+            if let Some(flag) = self.active.get_mut(earlier as usize) {
+                *flag = false;
+            }
+            let name = |id| Place::Origin(Origin::field(ResourceId(id), "metadata.name"));
+            let message =
+                format!("{} {} is declared twice; the later one counts", resource.kind, resource.full_name());
+            self.diagnostics.push(
+                Diagnostic::new(Code::DuplicateResource, message)
+                    .at(name(id), "declared again here")
+                    .at(name(earlier), "first declared here"),
+            );
+        }
+        self.resources.push(resource);
+        ResourceId(id)
+    }
+}
