@@ -171,19 +171,20 @@ fn hop_by_hop(lines: &mut Headers, ledger: &mut Ledger) {
     }
 }
 
-/// Whether a referer is a URL or an absolute path. Envoy: `http/utility.cc: Utility::Url::initialize`.
+/// Whether a referer is kept: a URL with a host, or text without spaces that names no scheme. Measured with Envoy 1.40.
 fn is_url(text: &str) -> bool {
-    if text.starts_with('/') {
-        return true;
+    if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return false;
     }
-    // Two absolute URLs joined by a comma are none.
-    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    match rest {
-        Some(rest) => {
-            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            !host.is_empty() && !host.contains(',') && !rest.contains("://")
+    let Some((_, rest)) = text.split_once("://") else { return true };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.ends_with(']') && name.starts_with('[') => !port.is_empty(),
+        Some((name, port)) => {
+            !name.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
         }
-        None => !text.contains("://") && !text.contains(' ') && !text.is_empty(),
+        None => !host.is_empty(),
     }
 }
 
@@ -259,5 +260,35 @@ fn client_certificate(
         headers::append(lines, ledger, &SmolStr::new_static(NAME), value, hand);
     } else {
         headers::set(lines, ledger, NAME, value, hand);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_referer_without_a_host_goes() {
+        for (text, kept) in [
+            ("word", true),
+            ("two words", false),
+            ("ftp://x/y", true),
+            ("http:///y", false),
+            ("http://a/x,http://b/y", true),
+            ("http://a,http://b", false),
+            ("/path", true),
+            ("", true),
+        ] {
+            assert_eq!(is_url(text), kept, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn trusted_hops_count_from_the_right() {
+        let list = "198.51.100.1, 203.0.113.7,10.0.0.1";
+        assert_eq!(nth_from_right(list, 0), "10.0.0.1".parse().ok());
+        assert_eq!(nth_from_right(list, 1), "203.0.113.7".parse().ok());
+        assert_eq!(nth_from_right(list, 3), None);
+        assert_eq!(nth_from_right("unknown", 0), None);
     }
 }
