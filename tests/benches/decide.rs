@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use dryroute::envoy::{
-    ApplicationProtocol, Capture, Connection, HttpRequest, NoRecord, Record, Recorder, Transport, decide,
+    ApplicationProtocol, Capture, Connection, HttpRequest, NoRecord, Record, Transport, decide,
 };
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::Loader;
@@ -60,12 +60,6 @@ spec:
     out
 }
 
-fn warm<R: Recorder>(proxy: &Proxy, recorder: &mut R) {
-    let facts = proxy.facts();
-    let (connection, request) = question();
-    black_box(decide(proxy, &facts, Capture::Outbound, &connection, Some(&request), recorder));
-}
-
 fn question() -> (Connection, HttpRequest) {
     let connection = Connection {
         destination: "10.96.0.50".parse().unwrap(),
@@ -92,7 +86,6 @@ fn decisions(c: &mut Criterion) {
         let proxy = Proxy::new(mesh, Node::sidecar("ns1", "client", vec!["10.1.0.1".parse().unwrap()]));
         let facts = proxy.facts();
         let (connection, request) = question();
-        warm(&proxy, &mut NoRecord);
         group.bench_function(BenchmarkId::new("cheap", services), |b| {
             b.iter(|| {
                 decide(
