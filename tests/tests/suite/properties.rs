@@ -114,17 +114,10 @@ fn meshes() -> Vec<Recorded> {
 
 /// Everything outbound that a proxy is told, as text.
 fn told(proxy: &Proxy) -> String {
-    let mut out = String::new();
-    for listener in proxy.listeners() {
-        out += &format!("{listener:#?}\n");
-    }
-    for configuration in proxy.route_configurations() {
-        out += &format!("{configuration:#?}\n");
-    }
-    for cluster in proxy.clusters() {
-        out += &format!("{cluster:#?}\n");
-    }
-    out
+    let listeners = proxy.listeners().into_iter().map(|listener| format!("{listener:#?}\n"));
+    let configurations = proxy.route_configurations().into_iter().map(|routes| format!("{routes:#?}\n"));
+    let clusters = proxy.clusters().into_iter().map(|cluster| format!("{cluster:#?}\n"));
+    listeners.chain(configurations).chain(clusters).collect()
 }
 
 /// The same, without where it is written and in order of names.
@@ -184,8 +177,8 @@ fn what_is_answered_on_demand_is_what_is_enumerated() {
             }
         }
         for configuration in whole.route_configurations() {
-            for host in configuration.virtual_hosts.iter() {
-                for domain in host.domains.iter() {
+            for host in &configuration.virtual_hosts {
+                for domain in &host.domains {
                     let sent = match domain.strip_prefix('*') {
                         // A host that only this wildcard covers.
                         Some("") => "nobody-knows-this.invalid".to_owned(),
