@@ -56,7 +56,6 @@ fn manifests(count: u32) -> ManifestSet {
                 address_type: "IPv4".into(),
                 endpoints: vec![endpoint(0), endpoint(1)],
                 ports: vec![named("http"), named("tcp")],
-                ..EndpointSlice::default()
             })),
         );
     }

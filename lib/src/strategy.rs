@@ -1,6 +1,6 @@
 //! Which meshes and requests are worth trying?
 //!
-//! [`proptest`] strategies (feature `proptest`) for property tests over a mesh: a small platform with a client's sidecar
+//! `proptest` strategies (feature `proptest`) for property tests over a mesh: a small platform with a client's sidecar
 //! and an ingress gateway, random Istio resources over it, and requests that have a fair chance to meet their conditions.
 //! Invariant: what is generated is what a user could have written; istiod accepts every resource.
 //!
