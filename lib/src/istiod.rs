@@ -8,6 +8,7 @@ pub mod authorization;
 mod bootstrap;
 pub mod cluster;
 pub mod connection_manager;
+pub mod connection_settings;
 pub mod gateway;
 pub mod inbound;
 mod memo;

@@ -5,11 +5,14 @@
 
 use smol_str::SmolStr;
 
+use super::connection_settings::Sanitation;
 use crate::envoy::config::{
-    EscapedSlashes, ForwardClientCertDetails, HttpConnectionManager, HttpFilter, RouteSpecifier,
-    ServerHeaderTransformation, SetCurrentClientCertDetails, Tracing,
+    ForwardClientCertDetails, HttpConnectionManager, HttpFilter, RouteSpecifier, ServerHeaderTransformation,
+    SetCurrentClientCertDetails, Tracing,
 };
-use crate::manifest::schema::mesh_config::{self, MetadataExchangeMode, NormalizationType, ProxyConfig};
+use crate::manifest::schema::mesh_config::{
+    self, HeadersWithUnderscoresAction, MetadataExchangeMode, ProxyConfig,
+};
 use crate::origin::Origin;
 
 /// Which listeners a connection manager belongs to.
@@ -131,8 +134,8 @@ pub struct ConnectionManagerOptions<'a> {
     pub stat_prefix: SmolStr,
     /// The headers that the proxy sets.
     pub headers: &'a ProxyHeaders,
-    /// MeshConfig's path normalization.
-    pub normalization: NormalizationType,
+    /// What happens to paths and header names.
+    pub sanitation: Sanitation,
     /// Whether HTTP/1.0 is accepted.
     pub accept_http_10: bool,
     /// Tracing.
@@ -148,8 +151,16 @@ pub struct ConnectionManagerOptions<'a> {
 /// The connection manager; client addresses and certificates are the caller's to set.
 pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
     let headers = options.headers;
-    let (normalize_path, merge_slashes, escaped) = normalization(options.normalization);
-    let mut http_filters = vec![HttpFilter::PeerMetadata];
+    let sanitation = options.sanitation;
+    let mut http_filters = Vec::new();
+    if sanitation.underscores == HeadersWithUnderscoresAction::DropHeader {
+        // Headers that are dropped on arrival are not modelled.
+        http_filters.push(HttpFilter::Opaque {
+            name: SmolStr::new_static("headers_with_underscores_action: DROP_HEADER"),
+            origin: Origin::default("connectionSettings.httpHeadersWithUnderscoresAction"),
+        });
+    }
+    http_filters.push(HttpFilter::PeerMetadata);
     http_filters.extend(options.security_filters);
     http_filters.push(HttpFilter::NoEffect(SmolStr::new_static("envoy.filters.http.grpc_stats")));
     if options.class != ListenerClass::SidecarInbound {
@@ -170,14 +181,15 @@ pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
         server_name: headers.server_name.clone(),
         server_header_transformation: headers.server_header_transformation,
         generate_request_id: headers.generate_request_id,
-        normalize_path,
-        merge_slashes,
-        path_with_escaped_slashes_action: escaped,
+        normalize_path: sanitation.normalize_path,
+        merge_slashes: sanitation.merge_slashes,
+        path_with_escaped_slashes_action: sanitation.escaped_slashes,
         append_x_forwarded_port: headers.x_forwarded_port,
         tracing: options.tracing,
         suppress_envoy_headers: headers.suppress_debug_headers,
         accept_http_10: options.accept_http_10,
-        reject_headers_with_underscores: false,
+        reject_headers_with_underscores: sanitation.underscores
+            == HeadersWithUnderscoresAction::RejectRequest,
         preserve_header_case: headers.preserve_http1_header_case,
         upgrade_types: vec![SmolStr::new_static("websocket")],
         http_filters,
@@ -195,14 +207,5 @@ pub fn default_tracing(class: ListenerClass) -> Tracing {
         spawn_upstream_span: class == ListenerClass::Gateway,
         disable_context_propagation: false,
         origin: Origin::default("MeshConfig enableTracing: true"),
-    }
-}
-
-fn normalization(kind: NormalizationType) -> (bool, bool, EscapedSlashes) {
-    match kind {
-        NormalizationType::None => (false, false, EscapedSlashes::KeepUnchanged),
-        NormalizationType::Default | NormalizationType::Base => (true, false, EscapedSlashes::KeepUnchanged),
-        NormalizationType::MergeSlashes => (true, true, EscapedSlashes::KeepUnchanged),
-        NormalizationType::DecodeAndMergeSlashes => (true, true, EscapedSlashes::UnescapeAndForward),
     }
 }

@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 
 use super::cluster;
 use super::connection_manager::{self, ListenerClass, ProxyHeaders};
+use super::connection_settings::Sanitation;
 use super::gateway::GatewayConfig;
 use super::inbound::{self, Inbound, ServiceTarget};
 use super::memo::Memo;
@@ -23,7 +24,7 @@ use crate::envoy::config::{
 };
 use crate::envoy::xds::{Capture, VirtualHostChoice, Xds};
 use crate::manifest::schema::istio::{CaptureMode, HttpRetry, OutboundTrafficPolicyMode};
-use crate::manifest::schema::mesh_config::{NormalizationType, ProxyConfig};
+use crate::manifest::schema::mesh_config::ProxyConfig;
 use crate::mesh::{Mesh, ServicePort};
 use crate::origin::Origin;
 
@@ -120,9 +121,12 @@ impl Proxy {
         ProxyHeaders::new(Some(self.proxy_config()), class)
     }
 
-    /// Path normalization.
-    pub fn normalization(&self) -> NormalizationType {
-        self.mesh.config().path_normalization
+    /// What it does to paths and header names on arrival.
+    pub fn sanitation(&self) -> Sanitation {
+        let config = self.mesh.config();
+        let settings = self.proxy_config().connection_settings.as_ref();
+        let settings = settings.or(config.default_config.connection_settings.as_ref());
+        Sanitation::new(config.path_normalization, settings, self.node.node_type)
     }
 
     /// Whether outbound listeners accept HTTP/1.0.

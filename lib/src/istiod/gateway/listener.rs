@@ -197,7 +197,7 @@ fn http(proxy: &Proxy, route_name: SmolStr, stat_prefix: SmolStr, origin: Origin
         route_specifier: RouteSpecifier::Rds(route_name),
         stat_prefix,
         headers: &headers,
-        normalization: proxy.normalization(),
+        sanitation: proxy.sanitation(),
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::Gateway),
         security_filters: Attached::gateway(proxy).http_filters(),

@@ -244,7 +244,7 @@ impl Context<'_> {
             route_specifier: RouteSpecifier::Inline(Arc::new(self.route_configuration(config, protocol))),
             stat_prefix,
             headers: &self.headers,
-            normalization: self.proxy.normalization(),
+            sanitation: self.proxy.sanitation(),
             accept_http_10: self.proxy.accepts_http_10(),
             tracing: self.proxy.tracing(ListenerClass::SidecarInbound),
             security_filters: self.attached.http_filters(),

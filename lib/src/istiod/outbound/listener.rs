@@ -524,7 +524,7 @@ fn terminal(proxy: &Proxy, options: &ChainOptions, stat_prefix: &SmolStr) -> Net
                 route_specifier: RouteSpecifier::Rds(rds.clone()),
                 stat_prefix: stat_prefix.clone(),
                 headers: &headers,
-                normalization: proxy.normalization(),
+                sanitation: proxy.sanitation(),
                 accept_http_10: proxy.accepts_http_10(),
                 tracing: proxy.tracing(ListenerClass::SidecarOutbound),
                 security_filters: Vec::new(),

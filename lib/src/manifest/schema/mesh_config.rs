@@ -86,7 +86,15 @@ schema! {
         file_flush_min_size_kb: Option<Ignored>, stats_compression: Option<Ignored>,
     }
     /// Limits of client connections.
-    ConnectionSettings { profile: SmolStr }
+    ConnectionSettings {
+        profile: ConnectionProfile, http_headers_with_underscores_action: HeadersWithUnderscoresAction,
+        http_merge_slashes: Option<bool>, http_path_with_escaped_slashes_action: PathWithEscapedSlashesAction,
+        listener_per_connection_buffer_limit_bytes: Option<Ignored>, cluster_per_connection_buffer_limit_bytes: Option<Ignored>,
+        http_idle_timeout: Option<Ignored>, http_max_connection_duration: Option<Ignored>, http_drain_timeout: Option<Ignored>,
+        http_request_timeout: Option<Ignored>, http_request_headers_timeout: Option<Ignored>, http_stream_idle_timeout: Option<Ignored>,
+        http_max_stream_duration: Option<Ignored>, http_max_concurrent_streams: Option<Ignored>,
+        http2_initial_stream_window_size: Option<Ignored>, http2_initial_connection_window_size: Option<Ignored>,
+    }
     /// What is in front of a gateway.
     Topology {
         num_trusted_proxies: u32, forward_client_cert_details: ForwardClientCertDetails, proxy_protocol: Option<ProxyProtocolConfiguration>,
@@ -125,6 +133,25 @@ proto_enum! {
     NormalizationType {
         #[default] Default = 0 "DEFAULT", None = 1 "NONE", Base = 2 "BASE", MergeSlashes = 3 "MERGE_SLASHES",
         DecodeAndMergeSlashes = 4 "DECODE_AND_MERGE_SLASHES",
+    }
+}
+proto_enum! {
+    /// Whose connections the settings are for.
+    ConnectionProfile { #[default] Sidecar = 0 "SIDECAR", Edge = 1 "EDGE" }
+}
+proto_enum! {
+    /// What happens to headers with an underscore in their name.
+    HeadersWithUnderscoresAction {
+        #[default] Unspecified = 0 "HEADERS_WITH_UNDERSCORES_UNSPECIFIED", Allow = 1 "HEADERS_WITH_UNDERSCORES_ALLOW",
+        RejectRequest = 2 "HEADERS_WITH_UNDERSCORES_REJECT_REQUEST", DropHeader = 3 "HEADERS_WITH_UNDERSCORES_DROP_HEADER",
+    }
+}
+proto_enum! {
+    /// What happens to escaped slashes in a path.
+    PathWithEscapedSlashesAction {
+        #[default] Unspecified = 0 "PATH_WITH_ESCAPED_SLASHES_UNSPECIFIED", KeepUnchanged = 1 "KEEP_UNCHANGED",
+        RejectRequest = 2 "REJECT_REQUEST", UnescapeAndRedirect = 3 "UNESCAPE_AND_REDIRECT",
+        UnescapeAndForward = 4 "UNESCAPE_AND_FORWARD",
     }
 }
 proto_enum! {
