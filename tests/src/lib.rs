@@ -4,6 +4,7 @@
 //! that need it say so and pass.
 
 pub mod conformance;
+pub mod generator;
 pub mod live;
 
 use std::path::PathBuf;
