@@ -29,6 +29,14 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
     let _ = writeln!(out, "{} ({})\n", style::paint(style::BOLD, code.as_str()), severity(*code));
     let text = code.description();
     let _ = writeln!(out, "{}", style::wrap(text.split_whitespace(), 0, style::width()));
+    if let Some(page) = code.page() {
+        let _ = writeln!(out, "\nExample:\n");
+        for line in page.example.lines() {
+            let _ = writeln!(out, "    {line}");
+        }
+        let _ = writeln!(out, "\nWhat to do:\n");
+        let _ = writeln!(out, "{}", style::wrap(page.advice.split_whitespace(), 0, style::width()));
+    }
     Ok(Output::answer(out))
 }
 

@@ -7,6 +7,10 @@ use smol_str::SmolStr;
 
 use crate::origin::Origin;
 
+mod pages;
+
+pub use pages::Page;
+
 /// How much a diagnostic matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,5 +1,8 @@
 //! How fast does YAML text become a mesh, on one core and on two?
 
+// A bench may fail loudly, as a test may.
+#![allow(clippy::expect_used)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

@@ -124,7 +124,8 @@ impl Mutator {
                     let mut bomb = String::from("\nx0: &x0 [a, a, a, a, a, a, a, a, a]\n");
                     for level in 1..=self.below(12) {
                         let below = format!("*x{},", level - 1).repeat(9);
-                        bomb.push_str(&format!("x{level}: &x{level} [{below}]\n"));
+                        bomb += &["x", &level.to_string(), ": &x", &level.to_string(), " [", &below, "]\n"]
+                            .concat();
                     }
                     text.splice(at..at, bomb.bytes());
                 }
