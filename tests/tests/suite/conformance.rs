@@ -32,12 +32,12 @@ fn differential_sidecar_http() {
 
 #[test]
 fn differential_visibility() {
-    hold(Suite::Differential, "differential", "visibility.jsonl", 1850);
+    hold(Suite::Differential, "differential", "visibility.jsonl", 1858);
 }
 
 #[test]
 fn differential_service_entry() {
-    hold(Suite::Differential, "differential", "service-entry.jsonl", 1343);
+    hold(Suite::Differential, "differential", "service-entry.jsonl", 1525);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn differential_egress_gateway() {
 
 #[test]
 fn differential_gateway_ingress() {
-    hold(Suite::Differential, "differential", "gateway-ingress.jsonl", 1344);
+    hold(Suite::Differential, "differential", "gateway-ingress.jsonl", 1345);
 }
 
 #[test]
