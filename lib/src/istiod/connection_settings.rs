@@ -57,10 +57,10 @@ impl Sanitation {
         match settings.http_path_with_escaped_slashes_action {
             PathWithEscapedSlashesAction::Unspecified => {}
             PathWithEscapedSlashesAction::KeepUnchanged => {
-                out.escaped_slashes = EscapedSlashes::KeepUnchanged
+                out.escaped_slashes = EscapedSlashes::KeepUnchanged;
             }
             PathWithEscapedSlashesAction::RejectRequest => {
-                out.escaped_slashes = EscapedSlashes::RejectRequest
+                out.escaped_slashes = EscapedSlashes::RejectRequest;
             }
             PathWithEscapedSlashesAction::UnescapeAndRedirect => {
                 out.escaped_slashes = EscapedSlashes::UnescapeAndRedirect;
