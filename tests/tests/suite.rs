@@ -10,6 +10,7 @@ mod suite {
     mod egress_gateway;
     mod gateway;
     mod ingress;
+    mod live;
     mod mutations;
     mod names;
     mod path_normalization;

@@ -148,6 +148,8 @@ pub struct Downstream {
     pub grpc: bool,
     /// Whether the request was `HEAD`.
     pub head: bool,
+    /// Whether a body follows the request's headers.
+    pub body: bool,
     /// Whether the client asked to close the connection.
     pub close: bool,
     /// Operation that an inbound proxy tells its client in the response.

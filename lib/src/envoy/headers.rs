@@ -29,6 +29,9 @@ pub(crate) fn joined(headers: &[(SmolStr, SmolStr)], name: &str) -> Option<SmolS
     if rest.peek().is_none() {
         return Some(first.clone());
     }
+    if is_inline(name) {
+        return Some(rest.fold(first.clone(), |all, line| join(&all, line)));
+    }
     let mut all = first.to_string();
     for line in rest {
         all.push(',');
@@ -118,11 +121,20 @@ pub(crate) fn join_inline(headers: &mut Headers) {
         let earlier = before.iter_mut().find(|(key, _)| key == name);
         match earlier {
             Some((key, first)) if is_inline(key) => {
-                *first = format_smolstr!("{first},{value}");
+                *first = join(first, value);
                 headers.remove(i);
             }
             _ => i += 1,
         }
+    }
+}
+
+/// Two lines as one; an empty one leaves no comma. Envoy: `header_map_impl.cc: HeaderMapImpl::appendToHeader`.
+fn join(first: &SmolStr, more: &str) -> SmolStr {
+    match (first.is_empty(), more.is_empty()) {
+        (_, true) => first.clone(),
+        (true, false) => more.into(),
+        (false, false) => format_smolstr!("{first},{more}"),
     }
 }
 
@@ -214,7 +226,7 @@ pub(crate) fn append(
     let old = ledger_old(headers, ledger, name);
     match headers.iter_mut().find(|(key, _)| key == name) {
         Some((_, line)) if is_inline(name) => {
-            *line = if line.is_empty() { value.as_str().into() } else { format_smolstr!("{line},{value}") };
+            *line = join(line, value.as_str());
         }
         _ => headers.push((name.clone(), value.as_str().into())),
     }
@@ -289,6 +301,9 @@ mod tests {
             lines(&[("accept", "a"), ("x-a", "1"), ("accept", "b"), ("x-a", "2"), ("accept", "c")]);
         join_inline(&mut headers);
         assert_eq!(headers, lines(&[("accept", "a,b,c"), ("x-a", "1"), ("x-a", "2")]));
+        let mut headers = lines(&[("accept", ""), ("accept", "b"), ("accept", "")]);
+        join_inline(&mut headers);
+        assert_eq!(headers, lines(&[("accept", "b")]));
     }
 
     #[test]

@@ -150,8 +150,10 @@ fn downstream<X: Xds + ?Sized>(
             ApplicationProtocol::Http2 => "HTTP/2",
             ApplicationProtocol::Http11 | ApplicationProtocol::Tcp => "HTTP/1.1",
         },
-        grpc: headers::get(lines, "content-type").is_some_and(|value| is_grpc(value)),
+        grpc: headers::joined(lines, "content-type").is_some_and(|value| is_grpc(&value)),
         head: request.is_some_and(|request| request.method == "HEAD"),
+        body: headers::has(lines, "transfer-encoding")
+            || headers::get(lines, "content-length").is_some_and(|length| length != "0"),
         close: asks_to_close || connection.protocol == ApplicationProtocol::Http10,
         decorator: None,
         peer_metadata: (
@@ -377,7 +379,8 @@ fn decorate(decision: &mut HttpDecision, request: &mut HttpRequest, ledger: &mut
 }
 
 /// The branch of a request that is answered before any filter ran.
-fn answered(decision: &HttpDecision, request: HttpRequest, ledger: Ledger, answer: Answer) -> HttpBranch {
+fn answered(decision: &HttpDecision, request: HttpRequest, ledger: Ledger, mut answer: Answer) -> HttpBranch {
+    answer.close |= decision.downstream.body;
     let cluster = decision.route.as_ref().and_then(|(_, route)| router::cluster_of(route, None, &request));
     let reply = local_reply::build(
         answer,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dryroute_tests::live::Lab;
-use dryroute_tests::live::random::{self, Outcome};
+use dryroute_tests::live::random::{self, Outcome, Plan};
 
 /// Compares the model with a real Envoy over random meshes and requests.
 #[derive(Parser)]
@@ -25,6 +25,12 @@ struct Args {
     /// After how many differences to stop.
     #[arg(long, default_value_t = 10)]
     most: usize,
+    /// The number of the first mesh, to make one of a run again.
+    #[arg(long, default_value_t = 0)]
+    first: usize,
+    /// Print differences as they were found, without making them small.
+    #[arg(long)]
+    no_shrink: bool,
     /// A folder to write each difference to, as a scenario folder of its own.
     #[arg(long)]
     write: Option<PathBuf>,
@@ -45,6 +51,14 @@ fn run(args: &Args) -> std::io::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     let Some(lab) = Lab::open() else { return Ok(ExitCode::SUCCESS) };
     let started = std::time::Instant::now();
+    let plan = Plan {
+        seed: args.seed,
+        first: args.first,
+        requests: args.requests,
+        per_mesh: args.per_mesh,
+        most: args.most,
+        shrink: !args.no_shrink,
+    };
     let progress = |outcome: &Outcome| {
         if outcome.meshes.is_multiple_of(20) {
             let _ = writeln!(
@@ -57,7 +71,7 @@ fn run(args: &Args) -> std::io::Result<ExitCode> {
             );
         }
     };
-    let outcome = random::run(&lab, args.seed, args.requests, args.per_mesh, args.most, progress);
+    let outcome = random::run(&lab, plan, progress);
     for (number, mismatch) in outcome.mismatches.iter().enumerate() {
         writeln!(out, "--- difference {number} (seed {}, mesh {})", args.seed, mismatch.mesh)?;
         for difference in &mismatch.differences {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use dryroute::envoy::config::{Cluster, EndpointAddress, Listener, ListenerAddress};
 use dryroute::envoy::export::{Certificates, Document, Loopback, export};
 use dryroute::envoy::{
-    ApplicationProtocol, Capture, Connection, ConnectionOutcome, Decision, HttpOutcome, HttpRequest,
-    NoRecord, Transport, decide,
+    ApplicationProtocol, Capture, Connection, ConnectionOutcome, Decision, HttpRequest, NoRecord, ProxyFacts,
+    Transport, decide,
 };
 use dryroute::istiod::Proxy;
 use smol_str::{SmolStr, format_smolstr};
@@ -25,7 +25,11 @@ use super::{Binary, client, log};
 pub const VISIT_HEADER: &str = "x-visit";
 
 /// How long copies of a request may take on a machine under load.
-const MIRROR_PATIENCE: Duration = Duration::from_secs(20);
+const COPY_PATIENCE: Duration = Duration::from_secs(20);
+/// How long copies are waited for that may not come at all.
+const CHANCE_PATIENCE: Duration = Duration::from_millis(300);
+/// How many clients there are at a time.
+const AT_A_TIME: usize = 12;
 /// How long a connection without an answer is listened to.
 const SILENCE: Duration = Duration::from_millis(1500);
 
@@ -66,6 +70,7 @@ struct Places<'a> {
     /// The cluster and endpoint behind each number.
     endpoints: Mutex<Vec<(SmolStr, SmolStr)>>,
     log: String,
+    certificates: Certificates,
 }
 
 impl Places<'_> {
@@ -105,7 +110,11 @@ impl Loopback for Places<'_> {
     }
 
     fn certificates(&self) -> Option<&Certificates> {
-        None
+        Some(&self.certificates)
+    }
+
+    fn keeps_tls(&self, _: &Cluster) -> bool {
+        false
     }
 
     fn access_log(&self) -> Option<&str> {
@@ -137,24 +146,26 @@ impl Lab {
             upstream: &self.upstream,
             endpoints: Mutex::default(),
             log: log_path.display().to_string(),
+            certificates: certificates(),
         };
         let snapshot = proxy.snapshot();
         let bootstrap = export(&snapshot, Document::Bootstrap, Some(&places)).document;
         let process = Process::start(&self.binary, &bootstrap, scratch.path())?;
-        let facts = proxy.stock_envoy_facts();
-        self.upstream.take(0, Duration::ZERO);
+        // Envoy takes this machine's address for its own.
+        let facts = ProxyFacts { address: own_address(), ..proxy.stock_envoy_facts() };
+        self.upstream.take(Duration::ZERO, |_| true);
         let mut seen = Vec::with_capacity(visits.len());
         for (number, visit) in visits.iter().enumerate() {
             let visit = numbered(visit, number);
-            let connection = &visit.connection;
-            let decision =
-                decide(proxy, &facts, visit.capture, connection, visit.request.as_ref(), &mut NoRecord);
+            let request = visit.request.as_ref();
+            let decision = decide(proxy, &facts, visit.capture, &visit.connection, request, &mut NoRecord);
             let socket = bound(&snapshot.listeners, &visit)
                 .map(|name| process.listener(&name).ok_or_else(|| format!("Envoy has no listener {name}")))
                 .transpose()?;
-            let what = self.make(&visit, number, &decision, socket, &places)?;
-            seen.push((visit, decision, what));
+            seen.push((visit, decision, socket, Seen::default()));
         }
+        visit_all(&mut seen)?;
+        self.sort_out(&mut seen, &places);
         process.quit();
         let mut lines: BTreeMap<u16, Vec<log::Line>> = BTreeMap::new();
         for line in log::read(&log_path) {
@@ -164,7 +175,7 @@ impl Lab {
         }
         Ok(seen
             .into_iter()
-            .map(|(visit, decision, mut what)| {
+            .map(|(visit, decision, _, mut what)| {
                 // A request's line says more than its connection's.
                 what.line = lines.get_mut(&what.port).and_then(|lines| {
                     let best = lines.iter().position(|line| {
@@ -183,66 +194,110 @@ impl Lab {
             .collect())
     }
 
-    fn make(
-        &self,
-        visit: &Visit,
-        number: usize,
-        decision: &Decision,
-        socket: Option<SocketAddr>,
-        places: &Places<'_>,
-    ) -> Result<Seen, String> {
-        let Some(socket) = socket else { return Ok(Seen { no_listener: true, ..Seen::default() }) };
-        let connection = &visit.connection;
-        let mut bytes =
-            client::proxy_line(connection.source, connection.destination, connection.port).into_bytes();
-        let mut seen = Seen::default();
-        match &visit.request {
-            Some(request) => {
-                bytes.extend(request_bytes(request));
-                let (port, answer) = client::exchange(socket, &bytes, request.method == "HEAD")
-                    .map_err(|e| format!("visit {number} {} {}: {e}", request.method, request.path))?;
-                seen.port = port;
-                seen.answer = answer;
+    /// Gives every visit what stand-ins received for it.
+    fn sort_out(&self, seen: &mut [Made], places: &Places<'_>) {
+        let copies: Vec<(usize, bool)> =
+            seen.iter().map(|(_, decision, _, _)| expected_copies(decision)).collect();
+        let certain: usize = copies.iter().map(|(count, _)| count).sum();
+        let by_chance = copies.iter().any(|(_, by_chance)| *by_chance);
+        if by_chance {
+            std::thread::sleep(CHANCE_PATIENCE);
+        }
+        let received = self.upstream.take(COPY_PATIENCE, |received| {
+            certain == 0 || {
+                let mut count = vec![0_usize; copies.len()];
+                for number in received.iter().filter(|r| r.is_mirror()).filter_map(Received::visit) {
+                    if let Some(count) = count.get_mut(number) {
+                        *count += 1;
+                    }
+                }
+                copies.iter().zip(count).all(|((certain, _), count)| count >= *certain)
             }
-            None => {
-                bytes.extend_from_slice(b"hello\n");
-                let (port, received) = client::raw(socket, &bytes, SILENCE).map_err(|e| e.to_string())?;
-                seen.port = port;
-                seen.answer = Answer { body: received, ..Answer::default() };
+        });
+        for one in received {
+            let place = one.visit().and_then(|number| seen.get_mut(number));
+            if let Some((_, _, _, what)) = place {
+                what.received.push((places.cluster(one.endpoint).unwrap_or_default(), one));
             }
         }
-        let (count, patience) = expected_arrivals(decision);
-        let mine = number.to_string();
-        seen.received = self
-            .upstream
-            .take(count, patience)
-            .into_iter()
-            .filter(|r| r.header(VISIT_HEADER).is_none_or(|visit| visit == mine))
-            .map(|r| (places.cluster(r.endpoint).unwrap_or_default(), r))
-            .collect::<Vec<(SmolStr, Received)>>();
-        Ok(seen)
     }
 }
 
-/// How many requests stand-ins will surely receive, and how long to wait for them.
-fn expected_arrivals(decision: &Decision) -> (usize, Duration) {
-    let ConnectionOutcome::Http(http) = &decision.outcome else { return (0, Duration::ZERO) };
-    let forwards = |outcome: &HttpOutcome| matches!(outcome, HttpOutcome::Forward(_));
-    let copies = http
-        .branches
-        .iter()
-        .map(|branch| {
-            let certain = branch.mirrors.iter().filter(|m| m.probability >= 1.0 && m.found.is_some());
-            usize::from(forwards(&branch.outcome)) + certain.count()
-        })
-        .min()
-        .unwrap_or(0);
-    let mirrored = http.branches.iter().any(|branch| !branch.mirrors.is_empty());
-    match (mirrored, http.branches.len()) {
-        (false, _) => (0, Duration::ZERO),
-        (true, 1) => (copies, MIRROR_PATIENCE),
-        (true, _) => (copies, Duration::from_millis(200)),
+/// The address by which this machine is known, as Envoy finds it: the first that is not loopback.
+fn own_address() -> std::net::IpAddr {
+    // No packet is sent: connecting a datagram socket only chooses a route.
+    std::net::UdpSocket::bind("0.0.0.0:0")
+        .and_then(|socket| socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()))
+        .map_or(std::net::Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
+/// The certificate that every proxy of a run has.
+fn certificates() -> Certificates {
+    let file = |name: &str| format!("{}/data/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+    Certificates {
+        certificate: file("proxy.pem"),
+        private_key: file("proxy.key"),
+        authority: file("authority.pem"),
     }
+}
+
+/// A visit, what the model says, where it goes and what was seen.
+type Made = (Visit, Decision, Option<SocketAddr>, Seen);
+
+/// Makes all visits, several at a time.
+fn visit_all(seen: &mut [Made]) -> Result<(), String> {
+    let size = seen.len().div_ceil(AT_A_TIME).max(1);
+    std::thread::scope(|scope| {
+        let mut start = 0;
+        let workers: Vec<_> = seen
+            .chunks_mut(size)
+            .map(|chunk| {
+                let first = start;
+                start += chunk.len();
+                scope.spawn(move || -> Result<(), String> {
+                    for (offset, (visit, _, socket, what)) in chunk.iter_mut().enumerate() {
+                        *what = make(visit, first + offset, *socket)?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| "a client panicked".to_owned())?)
+    })
+}
+
+/// Makes one visit.
+fn make(visit: &Visit, number: usize, socket: Option<SocketAddr>) -> Result<Seen, String> {
+    let Some(socket) = socket else { return Ok(Seen { no_listener: true, ..Seen::default() }) };
+    let connection = &visit.connection;
+    let mut bytes =
+        client::proxy_line(connection.source, connection.destination, connection.port).into_bytes();
+    let (port, answer) = match &visit.request {
+        Some(request) => {
+            bytes.extend(request_bytes(request));
+            client::exchange(socket, &bytes, request.method == "HEAD")
+                .map_err(|e| format!("visit {number} {} {}: {e}", request.method, request.path))?
+        }
+        None => {
+            bytes.extend(format!("hello {number}\n").into_bytes());
+            let (port, body) = client::raw(socket, &bytes, SILENCE).map_err(|e| e.to_string())?;
+            (port, Answer { body, ..Answer::default() })
+        }
+    };
+    Ok(Seen { port, answer, ..Seen::default() })
+}
+
+/// How many copies of a request stand-ins will surely receive, and whether more may come.
+fn expected_copies(decision: &Decision) -> (usize, bool) {
+    let ConnectionOutcome::Http(http) = &decision.outcome else { return (0, false) };
+    let sure = |branch: &dryroute::envoy::HttpBranch| {
+        branch.mirrors.iter().filter(|m| m.probability >= 1.0 && m.found.is_some()).count()
+    };
+    let certain = http.branches.iter().map(sure).min().unwrap_or(0);
+    let by_chance = http.branches.iter().any(|branch| branch.mirrors.len() > certain);
+    (certain, by_chance)
 }
 
 fn numbered(visit: &Visit, number: usize) -> Visit {

@@ -132,19 +132,28 @@ fn differences(lab: &Lab, case: &Case) -> Vec<Difference> {
     verdicts.into_iter().flatten().flat_map(|verdict| verdict.differences).collect()
 }
 
-/// Makes meshes from `seed` until `requests` were sent, `per_mesh` to each.
-///
-/// `progress` hears of every mesh; a run ends early after `most` mismatches.
-pub fn run(
-    lab: &Lab,
-    seed: u64,
-    requests: usize,
-    per_mesh: usize,
-    most: usize,
-    mut progress: impl FnMut(&Outcome),
-) -> Outcome {
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// What the meshes are made from.
+    pub seed: u64,
+    /// The number of the first mesh.
+    pub first: usize,
+    /// How many requests to send.
+    pub requests: usize,
+    /// How many requests each mesh gets.
+    pub per_mesh: usize,
+    /// After how many mismatches to stop.
+    pub most: usize,
+    /// Whether mismatches are made smaller.
+    pub shrink: bool,
+}
+
+/// Makes meshes until all requests were sent; `progress` hears of every mesh.
+pub fn run(lab: &Lab, plan: Plan, mut progress: impl FnMut(&Outcome)) -> Outcome {
+    let Plan { seed, first, requests, per_mesh, most, shrink: smaller } = plan;
     let mut out = Outcome::default();
-    let mut number = 0;
+    let mut number = first;
     let mut sent = 0;
     while sent < requests && out.mismatches.len() < most {
         // A mesh depends on the seed and its number only, so any of them can be made again alone.
@@ -153,7 +162,7 @@ pub fn run(
         bytes[8..16].copy_from_slice(&(number as u64).to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let Ok(mut tree) = strategy::case(per_mesh.min(requests - sent)).new_tree(&mut runner) else { break };
+        let Ok(tree) = strategy::case(per_mesh.min(requests - sent)).new_tree(&mut runner) else { break };
         let case = tree.current();
         number += 1;
         sent += case.requests.len();
@@ -165,7 +174,6 @@ pub fn run(
             }
         };
         out.meshes += 1;
-        let mut worst: Option<usize> = None;
         for (place, verdict) in verdicts.iter().enumerate() {
             let Some(verdict) = verdict else { continue };
             if let Some(reason) = &verdict.not_compared {
@@ -173,36 +181,27 @@ pub fn run(
                 continue;
             }
             out.compared += 1;
-            if !verdict.differences.is_empty() {
-                worst = Some(worst.unwrap_or(place));
-                if worst != Some(place) {
-                    let only = GeneratedRequest::clone(&case.requests[place]);
-                    out.mismatches.push(Mismatch {
-                        mesh: number - 1,
-                        case: Case { resources: case.resources.clone(), requests: vec![only] },
-                        differences: verdict.differences.clone(),
-                    });
-                }
+            if verdict.differences.is_empty() || out.mismatches.len() >= most {
+                continue;
             }
-        }
-        if let Some(place) = worst {
-            out.mismatches.push(shrink(lab, &mut tree, place, number - 1));
+            let alone =
+                Case { resources: case.resources.clone(), requests: vec![case.requests[place].clone()] };
+            let (case, differences) =
+                if smaller { shrink(lab, alone) } else { (alone, verdict.differences.clone()) };
+            out.mismatches.push(Mismatch { mesh: number - 1, case, differences });
         }
         progress(&out);
     }
     out
 }
 
-/// The smallest mesh in which request `place` still differs.
-fn shrink(lab: &Lab, tree: &mut impl ValueTree<Value = Case>, place: usize, mesh: usize) -> Mismatch {
-    let whole = tree.current();
-    let alone = |case: Case, request: &GeneratedRequest| Case {
-        resources: case.resources,
-        requests: vec![request.clone()],
-    };
-    let request = whole.requests[place].clone();
-    let mut best = alone(whole, &request);
+/// The smallest mesh in which the request still differs.
+fn shrink(lab: &Lab, mut best: Case) -> (Case, Vec<Difference>) {
     let mut known = differences(lab, &best);
+    if known.is_empty() {
+        // It only happens after the requests before it, or by chance.
+        return (best, known);
+    }
     // Whole resources first: each that can go goes.
     let mut index = 0;
     while index < best.resources.len() {
@@ -233,7 +232,7 @@ fn shrink(lab: &Lab, tree: &mut impl ValueTree<Value = Case>, place: usize, mesh
         }
         break;
     }
-    Mismatch { mesh, case: best, differences: known }
+    (best, known)
 }
 
 /// Cases with one part less.

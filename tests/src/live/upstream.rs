@@ -34,6 +34,13 @@ impl Received {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The visit that it belongs to, if it says so.
+    pub fn visit(&self) -> Option<usize> {
+        let bytes = std::str::from_utf8(&self.bytes).ok()?;
+        let number = self.header(super::lab::VISIT_HEADER).or_else(|| bytes.strip_prefix("hello "));
+        number?.trim().parse().ok()
+    }
+
     /// Whether it is a copy of a request. Only a mirroring proxy writes this header, others remove it.
     pub fn is_mirror(&self) -> bool {
         self.header("x-envoy-internal").is_some()
@@ -80,11 +87,11 @@ impl Upstream {
         SocketAddr::from(([127, 1, high, low], self.port))
     }
 
-    /// What was received since the last call; waits until there are `count` requests, but not for ever.
-    pub fn take(&self, count: usize, patience: Duration) -> Vec<Received> {
+    /// What was received since the last call; waits until `enough`, but not for ever.
+    pub fn take(&self, patience: Duration, enough: impl Fn(&[Received]) -> bool) -> Vec<Received> {
         let deadline = Instant::now() + patience;
         let mut requests = self.inbox.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        while requests.len() < count {
+        while !enough(&requests) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -139,7 +146,7 @@ fn serve(mut stream: TcpStream, inbox: &Inbox) {
     let mut received = Vec::new();
     let mut buffer = [0_u8; 16384];
     loop {
-        if received.starts_with(b"hello\n") {
+        if received.starts_with(b"hello ") && received.ends_with(b"\n") {
             keep(
                 inbox,
                 Received { endpoint, request_line: String::new(), headers: Vec::new(), bytes: received },

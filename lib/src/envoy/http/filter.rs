@@ -76,6 +76,9 @@ impl Flight {
     pub(crate) fn answered(self, decision: &HttpDecision, mut answer: Answer) -> HttpBranch {
         if self.delay.is_some() {
             answer.flags.insert(0, ResponseFlag::DelayInjected);
+        } else {
+            // The rest of the request has not been read. Envoy: `conn_manager_impl.cc: ActiveStream::encodeHeaders`.
+            answer.close |= decision.downstream.body;
         }
         let reply = local_reply::build(
             answer,

@@ -103,16 +103,17 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
         headers::set(&mut lines, &mut ledger, name, value, hand);
     }
     if answer.operations {
+        // Neither the status nor a cluster that was not found is known yet. Envoy: `filter_manager.cc: prepareLocalReplyViaFilterChain`.
+        let found = !answer.flags.contains(&ResponseFlag::NoClusterFound);
         let subject = Subject {
             decision,
             request,
             weighted,
-            // The status is not yet known when the operations run. Measured with Envoy 1.40.
             status: 0,
             flags: &answer.flags,
             details: &answer.details,
             upstream: false,
-            cluster: cluster.map(SmolStr::as_str).unwrap_or_default(),
+            cluster: cluster.filter(|_| found).map(SmolStr::as_str).unwrap_or_default(),
         };
         subject.operations(&mut lines, &mut ledger);
     }
@@ -135,7 +136,9 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
         answer.status
     };
     response::encode_filters(decision, cors_origin, &mut lines, &mut ledger);
-    response::connection_manager(decision, &mut lines, &mut ledger, answer.close);
+    // A 400 counts as a broken message, whoever sends it. Envoy: `conn_manager_impl.cc: ActiveStream::onLocalReply`.
+    let close = decision.downstream.protocol != "HTTP/2" && (answer.close || answer.status == 400);
+    response::connection_manager(decision, &mut lines, &mut ledger, close);
     let has_body = !answer.body.is_empty() && !decision.downstream.grpc;
     response::codec(decision, status, has_body, &mut lines, &mut ledger);
     let body =

@@ -111,11 +111,6 @@ fn forward<X: Xds + ?Sized>(
         let answer = Answer::new(status, SmolStr::default(), details, origin);
         return flight.answered(decision, answer.flag(ResponseFlag::NoClusterFound));
     };
-    if !cluster::has_host(&found, stream.destination_restored) {
-        let body = SmolStr::new_static("no healthy upstream");
-        let answer = Answer::new(503, body, SmolStr::new_static("no_healthy_upstream"), origin);
-        return flight.answered(decision, answer.flag(ResponseFlag::NoHealthyUpstream));
-    }
     let timeout = timeout(decision, action, &mut flight.request, &mut flight.ledger, stream.internal);
     if decision.virtual_host.as_ref().is_some_and(|host| host.include_request_attempt_count) {
         let value = literal(SmolStr::new_static("1"));
@@ -123,10 +118,19 @@ fn forward<X: Xds + ?Sized>(
         headers::set(&mut flight.request.headers, &mut flight.ledger, "x-envoy-attempt-count", value, hand);
     }
     finalize(decision, route, action, &mut flight, &name);
-    let mirrors = mirrors(stream, action, &flight.request);
+    // An endpoint is looked for when the request is ready to go. Envoy: `router.cc: Filter::decodeHeaders`.
+    if !cluster::has_host(&found, stream.destination_restored) {
+        let body = SmolStr::new_static("no healthy upstream");
+        let answer = Answer::new(503, body, SmolStr::new_static("no_healthy_upstream"), origin);
+        return flight.answered(decision, answer.flag(ResponseFlag::NoHealthyUpstream));
+    }
+    let mirrors = mirrors(stream, decision, action, &flight.request);
     let set_cookies = cookies(action, &flight.request);
     tracing::inject(&decision.http_connection_manager, &mut flight.request.headers, &mut flight.ledger);
-    frame(stream, decision, &found, &mut flight);
+    {
+        let Flight { request, ledger, .. } = &mut flight;
+        frame(stream, decision, &found, request, ledger);
+    }
     let forward = Forward {
         cluster: name,
         found,
@@ -180,13 +184,13 @@ fn timeout(
     if !expected.is_zero() {
         let hand = Hand { by: By::Istio, origin: &action.timeout_origin };
         let milliseconds = expected.as_millis().to_smolstr();
+        if !decision.http_connection_manager.suppress_envoy_headers {
+            let name = "x-envoy-expected-rq-timeout-ms";
+            headers::set(&mut request.headers, ledger, name, literal(milliseconds.clone()), hand);
+        }
         if grpc && action.max_grpc_timeout.is_some() {
             let value = format_smolstr!("{milliseconds}m");
             headers::set(&mut request.headers, ledger, "grpc-timeout", literal(value), hand);
-        }
-        if !decision.http_connection_manager.suppress_envoy_headers {
-            let name = "x-envoy-expected-rq-timeout-ms";
-            headers::set(&mut request.headers, ledger, name, literal(milliseconds), hand);
         }
     }
     limit
@@ -261,6 +265,7 @@ fn finalize(
 /// Copies of a request. Envoy: `router.cc: Filter::maybeDoShadowing`, `shadow_writer_impl.cc`.
 fn mirrors<X: Xds + ?Sized>(
     stream: &Stream<'_, X>,
+    decision: &HttpDecision,
     action: &RouteAction,
     request: &HttpRequest,
 ) -> Vec<Mirror> {
@@ -280,10 +285,14 @@ fn mirrors<X: Xds + ?Sized>(
             if !policy.disable_shadow_host_suffix_append {
                 copy.authority = shadow_host(&copy.authority);
             }
+            let found = stream.xds.cluster(&policy.cluster);
+            if let Some(found) = &found {
+                frame(stream, decision, found, &mut copy, &mut ledger);
+            }
             Mirror {
                 probability: f64::from(policy.runtime_fraction.min(1_000_000)) / 1_000_000.0,
                 cluster: policy.cluster.clone(),
-                found: stream.xds.cluster(&policy.cluster),
+                found,
                 request: copy,
                 origin: policy.origin.clone(),
             }
@@ -325,13 +334,19 @@ fn cookies(action: &RouteAction, request: &HttpRequest) -> Vec<SmolStr> {
 }
 
 /// What the codec adds towards an HTTP/1 upstream. Envoy: `http1/codec_impl.cc: StreamEncoderImpl::encodeHeadersBase`.
-fn frame<X: ?Sized>(stream: &Stream<'_, X>, decision: &HttpDecision, found: &Cluster, flight: &mut Flight) {
+fn frame<X: ?Sized>(
+    stream: &Stream<'_, X>,
+    decision: &HttpDecision,
+    found: &Cluster,
+    request: &mut HttpRequest,
+    ledger: &mut Ledger,
+) {
     let http2 = match found.protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Downstream => decision.downstream.protocol == "HTTP/2",
     };
-    let (lines, ledger) = (&mut flight.request.headers, &mut flight.ledger);
+    let lines = &mut request.headers;
     if http2 || headers::has(lines, "content-length") || sanitize::is_upgrade(lines) {
         return;
     }
@@ -339,7 +354,7 @@ fn frame<X: ?Sized>(stream: &Stream<'_, X>, decision: &HttpDecision, found: &Clu
     if stream.chunked {
         let value = literal(SmolStr::new_static("chunked"));
         headers::set(lines, ledger, "transfer-encoding", value, hand);
-    } else if !codec::is_bodiless(&flight.request.method) {
+    } else if !codec::is_bodiless(&request.method) {
         headers::set(lines, ledger, "content-length", literal(SmolStr::new_static("0")), hand);
     }
 }

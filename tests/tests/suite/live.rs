@@ -1,0 +1,123 @@
+//! The model against a real Envoy: exported configurations are accepted, and random requests fare as decided.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use dryroute::envoy::export::{Document, Loopback, OneMachine, export};
+use dryroute::istiod::{Node, Proxy};
+use dryroute::manifest::{Loader, is_manifest};
+use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute_tests::live::process::Scratch;
+use dryroute_tests::live::random::{self, Plan};
+use dryroute_tests::live::{Binary, Lab};
+use serde_json::{Value, json};
+
+/// The mesh of every scenario, with its name.
+fn scenarios() -> Vec<(String, Arc<Mesh>)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    folders.sort();
+    folders
+        .into_iter()
+        .map(|folder| {
+            let mut files: Vec<PathBuf> =
+                std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+            files.sort();
+            let mut loader = Loader::new();
+            for file in files.into_iter().filter(|f| is_manifest(f) && !f.ends_with("scenario.yaml")) {
+                loader = loader.file(file).unwrap();
+            }
+            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+            (name, Arc::new(Mesh::new(loader.load(), MeshOptions::default())))
+        })
+        .collect()
+}
+
+fn proxies(mesh: &Arc<Mesh>) -> Vec<Proxy> {
+    mesh.workloads()
+        .iter()
+        .filter_map(|workload| Node::of(mesh, workload))
+        .map(|node| Proxy::new(Arc::clone(mesh), node))
+        .collect()
+}
+
+/// Whether Envoy accepts a bootstrap, or what it says.
+fn validate(envoy: &Binary, bootstrap: &Value) -> Result<(), String> {
+    let scratch = Scratch::new().map_err(|e| e.to_string())?;
+    let file = scratch.path().join("bootstrap.json");
+    std::fs::write(&file, bootstrap.to_string()).map_err(|e| e.to_string())?;
+    let output = Command::new(&envoy.path)
+        .args(["--mode", "validate", "--log-level", "error", "--config-path"])
+        .arg(&file)
+        .output()
+        .map_err(|e| e.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// A bootstrap around the resources of discovery responses; what they ask for by name comes from nowhere.
+fn around(listeners: &Value, clusters: &Value) -> Value {
+    let untyped = |resources: &Value| -> Vec<Value> {
+        let mut list = resources["resources"].as_array().cloned().unwrap_or_default();
+        for resource in &mut list {
+            resource.as_object_mut().unwrap().remove("@type");
+        }
+        list
+    };
+    let mut clusters = untyped(clusters);
+    for name in ["sds-grpc", "xds-grpc"] {
+        clusters.push(json!({
+            "name": name, "type": "STATIC", "connect_timeout": "1s",
+            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }},
+        }));
+    }
+    json!({
+        "node": {"id": "x", "cluster": "x"},
+        "static_resources": {"listeners": untyped(listeners), "clusters": clusters},
+        "dynamic_resources": {"ads_config": {
+            "api_type": "GRPC", "transport_api_version": "V3",
+            "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+        }},
+    })
+}
+
+#[test]
+fn envoy_accepts_what_every_proxy_of_every_scenario_is_told() {
+    let Some(envoy) = Binary::find() else { return };
+    let machine = OneMachine::default();
+    let mut count = 0;
+    for (name, mesh) in scenarios() {
+        for proxy in proxies(&mesh) {
+            let snapshot = proxy.snapshot();
+            let document =
+                |document, loopback: Option<&dyn Loopback>| export(&snapshot, document, loopback).document;
+            let node = &proxy.node().name;
+            let whole = document(Document::Bootstrap, None);
+            assert_eq!(validate(&envoy, &whole), Ok(()), "{name} {node}");
+            let loopback = document(Document::Bootstrap, Some(&machine));
+            assert_eq!(validate(&envoy, &loopback), Ok(()), "{name} {node} on one machine");
+            let discovered = around(&document(Document::Lds, None), &document(Document::Cds, None));
+            assert_eq!(validate(&envoy, &discovered), Ok(()), "{name} {node} discovered");
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "only {count} proxies");
+}
+
+#[test]
+fn random_requests_fare_in_envoy_as_the_model_says() {
+    let Some(lab) = Lab::open() else { return };
+    let plan = Plan { seed: 1, first: 0, requests: 2000, per_mesh: 200, most: 3, shrink: true };
+    let outcome = random::run(&lab, plan, |_| {});
+    for mismatch in &outcome.mismatches {
+        println!("mesh {}:\n{}\n---\n{}", mismatch.mesh, mismatch.scenario(), mismatch.manifests());
+    }
+    assert!(outcome.mismatches.is_empty(), "{} requests differ", outcome.mismatches.len());
+    assert_eq!(outcome.refused, Vec::<String>::new(), "configurations that Envoy refused");
+    assert_eq!(outcome.unknown, Vec::<String>::new(), "requests that were not decided");
+    assert_eq!(outcome.compared, 2000);
+}
