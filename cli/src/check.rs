@@ -35,7 +35,8 @@ enum Format {
 pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
     let mesh = args.input.mesh()?;
     let set = mesh.manifests();
-    let all: Vec<&Diagnostic> = mesh.diagnostics().collect();
+    let of_proxies = dryroute::istiod::diagnostics::of_mesh(&mesh);
+    let all: Vec<&Diagnostic> = mesh.diagnostics().chain(&of_proxies).collect();
     let count = |severity| all.iter().filter(|d| d.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let unreadable = all.iter().any(|d| matches!(d.code, Code::InvalidYaml | Code::UnreadableFile));

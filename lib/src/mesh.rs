@@ -14,6 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::manifest::ManifestSet;
 use crate::manifest::schema::{gateway_api, istio, kubernetes, mesh_config::MeshConfig};
 
+mod arrival;
 mod auto_address;
 pub mod binding;
 mod build;

@@ -5,6 +5,7 @@
 
 mod suite {
     mod authorization;
+    mod conflicts;
     mod conformance;
     mod coverage;
     mod egress_gateway;

@@ -15,8 +15,8 @@ use super::virtual_service::{Naming, merge_delegates};
 use super::workload::{Surroundings, from_pod, from_template};
 use super::{
     DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
-    Service, ServiceIndex, VirtualServiceIndex, Workload, binding, destination_rule, endpoint, gateway,
-    ingress, selects, service, virtual_service,
+    Service, ServiceIndex, VirtualServiceIndex, Workload, arrival, binding, destination_rule, endpoint,
+    gateway, ingress, selects, service, virtual_service,
 };
 use crate::diagnostic::Diagnostic;
 use crate::manifest::schema::kubernetes::PodTemplateSpec;
@@ -73,6 +73,7 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
     gateways.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
     let virtual_services = virtual_services(&manifests, &options, &config, generated);
     let gateways: Vec<Arc<gateway::Gateway>> = gateways.into_iter().map(Arc::new).collect();
+    diagnostics.extend(arrival::diagnostics(&manifests, &services));
     diagnostics.extend(binding::diagnostics(&virtual_services, &gateways, &policies));
     let mut by_gateway: FxHashMap<SmolStr, Vec<u32>> = FxHashMap::default();
     for (i, vs) in virtual_services.iter().enumerate() {
@@ -336,7 +337,10 @@ fn services(
             _ => {}
         }
     }
-    services.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
+    services.sort_by_cached_key(|s| {
+        let object = arrival::object_name(manifests, s).cloned();
+        (s.creation.clone(), s.name.clone(), s.namespace.clone(), object)
+    });
     if !options.features.ip_autoallocate {
         hash_addresses(&mut services);
     }
