@@ -5,6 +5,7 @@
 
 mod suite {
     mod authorization;
+    mod capture;
     mod conflicts;
     mod conformance;
     mod coverage;
@@ -19,6 +20,7 @@ mod suite {
     mod properties;
     mod re2;
     mod samples;
+    mod trace_contract;
     mod validation;
     mod visibility;
     mod yaml;

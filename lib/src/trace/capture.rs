@@ -186,16 +186,20 @@ impl CaptureRules {
             Include::All => false,
             Include::Only(list) => list.iter().any(|range| range.addr().is_loopback()),
         };
-        for (ids, id) in [(&self.proxy_uids, flow.uid), (&self.proxy_gids, flow.gid)] {
-            let own = id.is_some_and(|id| ids.contains(&id));
-            if own && loopback_out && !loopback_to && flow.port != 15008 && !dns_port {
-                return ToInbound("the proxy calls its own pod");
-            }
-            if !own && !ids.is_empty() && loopback_out && !loopback_included && !dns_port {
-                return Bypassed("it stays inside the pod");
-            }
-            if own {
-                return Bypassed("user or group 1337 is the proxy's own, whose traffic is never captured");
+        let owners = [(&self.proxy_uids, flow.uid, dns_port), (&self.proxy_gids, flow.gid, false)];
+        for (ids, id, dns_of_proxy) in owners {
+            for own in ids.iter().map(|own| id == Some(*own)) {
+                if own && loopback_out && !loopback_to && flow.port != 15008 && !dns_of_proxy {
+                    return ToInbound("the proxy calls its own pod");
+                }
+                if !own && loopback_out && !loopback_included && !dns_port {
+                    return Bypassed("it stays inside the pod");
+                }
+                if own {
+                    return Bypassed(
+                        "user or group 1337 is the proxy's own, whose traffic is never captured",
+                    );
+                }
             }
         }
         let excluded_group = flow.gid.is_some_and(|gid| self.exclude_owner_groups.contains(&gid));

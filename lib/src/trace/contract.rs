@@ -1,4 +1,4 @@
-//! What does a trace say? The JSON contract `dryroute.trace/v1`.
+//! What does a trace say? The JSON contract `dryroute.trace/v1`, described for its readers in `lib/docs/trace-v1.md`.
 //!
 //! Every output format is drawn from these structures; serialised, they are the contract. Fields may be added; those that
 //! are here keep their names and meaning. Invariant: nothing here depends on the order of a hash map, and positions in
