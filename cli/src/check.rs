@@ -33,7 +33,7 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
-    let mesh = args.input.mesh()?;
+    let mesh = std::sync::Arc::new(args.input.mesh()?);
     let set = mesh.manifests();
     let of_proxies = dryroute::istiod::diagnostics::of_mesh(&mesh);
     let all: Vec<&Diagnostic> = mesh.diagnostics().chain(&of_proxies).collect();
