@@ -49,7 +49,7 @@ struct Client {
     /// The group that sends it, in place of the container's
     #[arg(long)]
     gid: Option<i64>,
-    /// The gateway it is sent to, whatever the URL's host resolves to: namespace/service[:port]
+    /// The gateway it is sent to, whatever the URL's host resolves to: `namespace/service[:port]`
     #[arg(long, value_name = "GATEWAY")]
     to_gateway: Option<String>,
     /// Follow one way at each fork, drawn by this seed

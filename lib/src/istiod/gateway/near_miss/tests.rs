@@ -75,7 +75,12 @@ fn other_conditions_are_named_with_their_fields() {
             BindingCondition::MeshOnly,
             "spec.gateways",
         ),
-        (GATEWAY.into(), bound("  exportTo: ['.']\n"), BindingCondition::ExportTo, "spec.exportTo"),
+        (
+            GATEWAY.into(),
+            bound(&format!("  exportTo: ['.']\n{}", route("port: 80"))),
+            BindingCondition::ExportTo,
+            "spec.exportTo",
+        ),
         (GATEWAY.into(), bound(&route("port: 8080")), BindingCondition::Match, "spec.http[0].match[0].port"),
         (
             GATEWAY.into(),
