@@ -3,15 +3,16 @@
 use std::hash::Hash;
 
 use dryroute::istiod::peer_authentication::{MergedPeerAuthentication, MtlsMode, compose};
-use dryroute::manifest::Loader;
 use dryroute::manifest::schema::mesh_config::MeshConfig;
+use dryroute::manifest::{Admission, Loader};
 use dryroute::mesh::{Mesh, MeshOptions};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 fn mesh(manifests: &str, root_namespace: &str) -> Mesh {
     let mesh_config = MeshConfig { root_namespace: Some(root_namespace.into()), ..MeshConfig::default() };
-    let set = Loader::new().text("policies.yaml", manifests).load();
+    // The cases are those of istiod's function, which asks no webhook.
+    let set = Loader::new().admission(Admission::Admitted).text("policies.yaml", manifests).load();
     assert_eq!(set.diagnostics().iter().map(|d| d.message.clone()).collect::<Vec<_>>(), Vec::<String>::new());
     Mesh::new(set, MeshOptions { mesh_config: Some(mesh_config), ..MeshOptions::default() })
 }
