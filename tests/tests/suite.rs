@@ -10,6 +10,7 @@ mod suite {
     mod conformance;
     mod coverage;
     mod egress_gateway;
+    mod extensions;
     mod gateway;
     mod ingress;
     mod live;

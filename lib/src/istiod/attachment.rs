@@ -95,6 +95,11 @@ impl Attached {
         Self::new(proxy, PatchContext::SidecarInbound)
     }
 
+    /// The filters of a sidecar's outbound listeners: policies hold for traffic to a workload, EnvoyFilters for any.
+    pub fn outbound(proxy: &Proxy) -> Self {
+        Self { envoy_filters: opaque_envoy_filters(proxy, PatchContext::SidecarOutbound), ..Self::default() }
+    }
+
     /// The filters of a gateway's listeners.
     pub fn gateway(proxy: &Proxy) -> Self {
         Self::new(proxy, PatchContext::Gateway)
@@ -103,12 +108,7 @@ impl Attached {
     fn new(proxy: &Proxy, context: PatchContext) -> Self {
         let (mesh, node) = (proxy.mesh(), proxy.node());
         let policies = mesh.policies();
-        let mut out = Self {
-            envoy_filters: envoy_filters(mesh, node, context)
-                .map(|origin| Opaque::new("EnvoyFilter", origin))
-                .collect(),
-            ..Self::default()
-        };
+        let mut out = Self { envoy_filters: opaque_envoy_filters(proxy, context), ..Self::default() };
         let authorization: Vec<_> = selecting(mesh, node, &policies.authorization_policies, |p| {
             (p.selector.as_ref(), p.target_ref.as_ref(), &p.target_refs)
         })
@@ -208,6 +208,11 @@ impl Attached {
             .map(Opaque::network)
             .collect()
     }
+}
+
+fn opaque_envoy_filters(proxy: &Proxy, context: PatchContext) -> Vec<Opaque> {
+    let filters = envoy_filters(proxy.mesh(), proxy.node(), context);
+    filters.map(|origin| Opaque::new("EnvoyFilter", origin)).collect()
 }
 
 /// The EnvoyFilters that change listeners or clusters of a proxy, root namespace first.

@@ -12,6 +12,7 @@ use crate::envoy::config::{
     Listener, ListenerAddress, ListenerFilters, NetworkFilter, RequireTls, Route, RouteConfiguration,
     RouteSpecifier, TcpProxy, TrafficDirection, VirtualHost, WeightedTcpCluster,
 };
+use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass};
 use crate::istiod::name::{ALLOW_ANY_DYNAMIC_DNS_CLUSTER, BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER};
 use crate::istiod::proxy::Proxy;
@@ -121,7 +122,7 @@ fn dynamic_dns_chain(proxy: &Proxy) -> FilterChain {
         sanitation: proxy.sanitation(),
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::SidecarOutbound),
-        security_filters: Vec::new(),
+        security_filters: Attached::outbound(proxy).http_filters(),
         dynamic_forward_proxy: true,
         origin: proxy.scope().outbound_traffic_policy.origin.clone(),
     });
@@ -201,7 +202,7 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
         sanitation: proxy.sanitation(),
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::SidecarOutbound),
-        security_filters: Vec::new(),
+        security_filters: Attached::outbound(proxy).http_filters(),
         dynamic_forward_proxy: proxy.resolves_unknown_hosts(),
         origin: origin.clone(),
     });

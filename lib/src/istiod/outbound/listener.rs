@@ -18,6 +18,7 @@ use crate::envoy::config::{
     TrafficDirection, TransportProtocol,
 };
 use crate::istiod::IpMode;
+use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass};
 use crate::istiod::proxy::Proxy;
 use crate::istiod::scope::{EgressListener, PortKind};
@@ -468,7 +469,11 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
             name: SmolStr::default(),
             filter_chain_match: chain_match(options),
             transport_socket: None,
-            access_filters: Vec::new(),
+            // An HTTP chain has them in its connection manager.
+            access_filters: match options.terminal {
+                Terminal::Tcp { .. } => Attached::outbound(proxy).access_filters(),
+                Terminal::Http { .. } => Vec::new(),
+            },
             terminal: terminal(proxy, options, &stat_prefix),
             origin: options.origin.clone(),
         });
@@ -527,7 +532,7 @@ fn terminal(proxy: &Proxy, options: &ChainOptions, stat_prefix: &SmolStr) -> Net
                 sanitation: proxy.sanitation(),
                 accept_http_10: proxy.accepts_http_10(),
                 tracing: proxy.tracing(ListenerClass::SidecarOutbound),
-                security_filters: Vec::new(),
+                security_filters: Attached::outbound(proxy).http_filters(),
                 dynamic_forward_proxy: *dynamic_forward_proxy || proxy.resolves_unknown_hosts(),
                 origin: options.origin.clone(),
             });
