@@ -12,6 +12,7 @@ mod input;
 mod place;
 mod probe;
 mod proxy_config;
+mod router_check;
 mod scenarios;
 mod style;
 mod table;
@@ -64,6 +65,8 @@ enum Command {
     Export(Box<export::Args>),
     /// Read manifests and report what is wrong with them
     Check(check::Args),
+    /// Test a route table as Envoy's route table check tool does
+    RouterCheck(router_check::Args),
     /// Explain a diagnostic code
     Explain(explain::Args),
     /// List the scenarios that `--scenario` knows, or show one
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::ProxyConfig(args) => proxy_config::run(args),
         Command::Export(args) => export::run(args),
         Command::Check(args) => check::run(args),
+        Command::RouterCheck(args) => Ok(router_check::run(args)),
         Command::Explain(args) => explain::run(args),
         Command::Scenarios(args) => scenarios::run(args),
         Command::Completions(args) => completions::run(args),

@@ -127,6 +127,10 @@ cases! {
     check_mistakes: "check -f cli/tests/fixtures/mistakes.yaml";
     check_mistakes_short: "check -f cli/tests/fixtures/mistakes.yaml -o short";
     check_mistakes_json: "check -f cli/tests/fixtures/mistakes.yaml -o json";
+    router_check: "router-check cli/tests/fixtures/routes.yaml cli/tests/fixtures/routes.tests.yaml --details";
+    router_check_failing: "router-check cli/tests/fixtures/routes.yaml cli/tests/fixtures/routes.failing.yaml --only-show-failures";
+    router_check_coverage: "router-check cli/tests/fixtures/routes.yaml cli/tests/fixtures/routes.tests.yaml --fail-under 100.5";
+    router_check_unsupported: "router-check cli/tests/fixtures/routes.tests.yaml cli/tests/fixtures/routes.yaml";
     explain: "explain unknown-field";
     explain_unknown: "explain unknown-feild";
     scenarios: "scenarios";

@@ -22,6 +22,7 @@ mod rbac;
 pub mod recorder;
 pub mod reply;
 pub mod request;
+pub mod router_check;
 mod tcp_proxy;
 mod tls;
 pub mod upstream;

@@ -4,6 +4,7 @@
 //! into [`Check`]s; the runner prints what differs. Invariant: the library under test never learns that it is tested.
 
 pub mod differential;
+pub mod router_check;
 pub mod routing;
 pub mod simulation;
 pub mod simulator;
@@ -83,6 +84,8 @@ pub enum Suite {
     Validation,
     /// Istio's end-to-end tests.
     Routing,
+    /// Envoy's route table check tool.
+    RouterCheck,
 }
 
 impl Suite {
@@ -93,17 +96,22 @@ impl Suite {
             "differential" => Some(Self::Differential),
             "validation" => Some(Self::Validation),
             "routing" => Some(Self::Routing),
+            "router-check" => Some(Self::RouterCheck),
             _ => None,
         }
     }
 
-    /// Runs every case of `text`, one JSON document a line.
+    /// Runs every case of `text`, one JSON document a line; for `router-check` one document, the index of files.
     ///
     /// # Errors
     ///
     /// A line is not a case of this suite.
     pub fn run(self, text: &str, options: &Options) -> Result<Vec<Check>, String> {
         let mut out = Vec::new();
+        if self == Self::RouterCheck {
+            router_check::run(&serde_json::from_str(text).map_err(|e| e.to_string())?, options, &mut out)?;
+            return Ok(out);
+        }
         for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let bad = |e: serde_json::Error| format!("line {}: {e}", i + 1);
             match self {
@@ -117,6 +125,7 @@ impl Suite {
                     validation::run(&serde_json::from_str(line).map_err(bad)?, options, &mut out);
                 }
                 Self::Routing => routing::run(&serde_json::from_str(line).map_err(bad)?, options, &mut out),
+                Self::RouterCheck => {}
             }
         }
         Ok(out)
@@ -128,6 +137,10 @@ impl Suite {
     ///
     /// A line is not a case of this suite.
     pub fn list(self, text: &str) -> Result<Vec<String>, String> {
+        if self == Self::RouterCheck {
+            let index: router_check::Index = serde_json::from_str(text).map_err(|e| e.to_string())?;
+            return Ok(index.titles());
+        }
         text.lines()
             .filter(|line| !line.trim().is_empty())
             .map(|line| match self {
@@ -143,6 +156,7 @@ impl Suite {
                 Self::Routing => serde_json::from_str::<routing::Case>(line)
                     .map(|case| format!("{} ({} calls)", case.name, case.calls.len()))
                     .map_err(|e| e.to_string()),
+                Self::RouterCheck => Ok(line.to_owned()),
             })
             .collect()
     }

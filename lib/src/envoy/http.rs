@@ -12,6 +12,7 @@ mod operations;
 mod redirect;
 mod response;
 mod rewrite;
+pub(crate) mod routed;
 mod router;
 mod sanitize;
 mod tracing;
@@ -25,7 +26,9 @@ pub use response::respond;
 
 use self::codec::Refusal;
 use self::local_reply::{Answer, Circumstances};
-use super::config::{HttpConnectionManager, HttpFilter, RequireTls, RouteSpecifier, TrafficDirection};
+use super::config::{
+    HttpConnectionManager, HttpFilter, RequireTls, Route, RouteSpecifier, TrafficDirection, VirtualHost,
+};
 use super::connection::{Arrival, note};
 use super::decision::{Downstream, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts};
 use super::headers::{self, Hand, envoy, literal};
@@ -274,22 +277,16 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
             return;
         };
         note(recorder, StepKind::VirtualHost, &host.name, &host.origin);
-        // Envoy: `config_impl.cc: VirtualHostImpl::getRouteFromEntries` reads the forwarded protocol, not the scheme.
-        let protocol = headers::get(&request.headers, "x-forwarded-proto").map_or("", SmolStr::as_str);
-        if protocol.is_empty() {
-            return;
-        }
-        if host.require_tls == RequireTls::All && protocol != "https" {
-            self.tls_redirect = true;
-            return;
-        }
         let subject = Subject { request, metadata: &self.metadata };
-        let fits = |route: &Arc<super::config::Route>| matching::route(&route.route_match, subject).is_ok();
-        decision.route = host
-            .routes
-            .iter()
-            .position(fits)
-            .and_then(|index| Some((index, Arc::clone(host.routes.get(index)?))));
+        match choose(host, subject) {
+            Choice::Unforwarded => return,
+            Choice::TlsRedirect => {
+                self.tls_redirect = true;
+                return;
+            }
+            Choice::NoRoute => {}
+            Choice::Route(index, route) => decision.route = Some((index, route)),
+        }
         match &decision.route {
             Some((_, route)) => note(recorder, StepKind::Route, &route.name, &route.origin),
             None if recorder.enabled() => {
@@ -314,6 +311,42 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         for miss in misses {
             recorder.near_miss(miss);
         }
+    }
+}
+
+/// What a virtual host chooses for a request.
+pub(crate) enum Choice {
+    /// Nothing: nobody said which protocol the client used.
+    Unforwarded,
+    /// A redirect to https.
+    TlsRedirect,
+    /// Nothing: no route matches.
+    NoRoute,
+    /// A route and its place.
+    Route(usize, Arc<Route>),
+}
+
+/// Chooses the route of a virtual host.
+///
+/// Envoy: `config_impl.cc: VirtualHostImpl::getRouteFromEntries`, which reads the forwarded protocol, not the scheme.
+pub(crate) fn choose(host: &VirtualHost, subject: Subject<'_>) -> Choice {
+    let lines = &subject.request.headers;
+    let protocol = headers::get(lines, "x-forwarded-proto").map_or("", SmolStr::as_str);
+    if protocol.is_empty() {
+        return Choice::Unforwarded;
+    }
+    let redirected = match host.require_tls {
+        RequireTls::None => false,
+        RequireTls::ExternalOnly => headers::get(lines, "x-envoy-internal").is_none_or(|v| v != "true"),
+        RequireTls::All => true,
+    };
+    if redirected && protocol != "https" {
+        return Choice::TlsRedirect;
+    }
+    let mut routes = host.routes.iter().enumerate();
+    match routes.find(|(_, route)| matching::route(&route.route_match, subject).is_ok()) {
+        Some((index, route)) => Choice::Route(index, Arc::clone(route)),
+        None => Choice::NoRoute,
     }
 }
 

@@ -112,22 +112,23 @@ fn path_matches(conditions: &RouteMatch, path: &str) -> bool {
     }
 }
 
-/// Whether the request meets a condition on a header.
-pub fn header(matcher: &HeaderMatcher, request: &HttpRequest) -> bool {
-    let pseudo = match matcher.name.as_str() {
-        ":method" => Some(Some(request.method.as_str())),
-        ":authority" | "host" => Some(Some(request.authority.as_str())),
-        ":path" => Some(Some(request.path.as_str())),
-        ":scheme" => Some(request.scheme.as_deref()),
+/// The values of a header, or of a pseudo-header, line by line.
+pub(crate) fn values<'a>(name: &'a str, request: &'a HttpRequest) -> impl Iterator<Item = &'a SmolStr> {
+    let pseudo = match name {
+        ":method" => Some(&request.method),
+        ":authority" | "host" => Some(&request.authority),
+        ":path" => Some(&request.path),
+        ":scheme" => request.scheme.as_ref(),
         _ => None,
     };
-    match pseudo {
-        Some(value) => lines(matcher, value.into_iter()),
-        None => lines(
-            matcher,
-            request.headers.iter().filter(|(name, _)| *name == matcher.name).map(|(_, value)| value.as_str()),
-        ),
-    }
+    // No line has the name of a pseudo-header.
+    let lines = request.headers.iter().filter(move |(key, _)| key == name).map(|(_, value)| value);
+    pseudo.into_iter().chain(lines)
+}
+
+/// Whether the request meets a condition on a header.
+pub fn header(matcher: &HeaderMatcher, request: &HttpRequest) -> bool {
+    lines(matcher, values(&matcher.name, request).map(SmolStr::as_str))
 }
 
 fn lines<'a>(matcher: &HeaderMatcher, values: impl Iterator<Item = &'a str>) -> bool {

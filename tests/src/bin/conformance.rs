@@ -13,9 +13,9 @@ use dryroute_tests::conformance::{Options, Suite};
 /// Compares dryroute with recorded answers of the real programs.
 #[derive(Parser)]
 struct Args {
-    /// The suite whose format the files have: simulation, differential, routing, validation.
+    /// The suite whose format the files have: simulation, differential, routing, validation, router-check.
     suite: String,
-    /// Files of that format, one case a line.
+    /// Files of that format, one case a line; for router-check its index.json.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Only list the cases.

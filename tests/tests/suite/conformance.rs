@@ -79,3 +79,8 @@ fn validation() {
 fn routing() {
     hold(Suite::Routing, "routing", "cases.jsonl", 338);
 }
+
+#[test]
+fn router_check() {
+    hold(Suite::RouterCheck, "router-check", "index.json", 121);
+}

@@ -31,6 +31,8 @@ pub enum RequireTls {
     /// Never.
     #[default]
     None,
+    /// Plaintext requests of clients outside are redirected to https.
+    ExternalOnly,
     /// Plaintext requests are redirected to https.
     All,
 }

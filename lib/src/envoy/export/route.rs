@@ -43,6 +43,7 @@ fn virtual_host(writer: &Writer<'_>, config: &str, host: &VirtualHost) -> Value 
     out.set("routes", routes);
     match host.require_tls {
         RequireTls::None => {}
+        RequireTls::ExternalOnly => out.set("require_tls", "EXTERNAL_ONLY"),
         RequireTls::All => out.set("require_tls", "ALL"),
     }
     out.set_nonempty("include_request_attempt_count", host.include_request_attempt_count);

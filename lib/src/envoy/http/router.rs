@@ -18,6 +18,7 @@ use crate::envoy::config::{
 use crate::envoy::decision::{Forward, HttpBranch, HttpDecision, HttpOutcome, Mirror};
 use crate::envoy::headers::{self, Hand, envoy, literal};
 use crate::envoy::ledger::{By, GENERATED, Ledger};
+use crate::envoy::matching;
 use crate::envoy::reply::ResponseFlag;
 use crate::envoy::request::HttpRequest;
 use crate::envoy::xds::Xds;
@@ -33,7 +34,7 @@ pub(crate) fn cluster_of(
     match &action.cluster {
         ClusterSpecifier::Cluster(name) => Some(name.clone()),
         ClusterSpecifier::WeightedClusters(_) => weighted.map(|weighted| weighted.name.clone()),
-        ClusterSpecifier::ClusterHeader(name) => headers::get(&request.headers, name).cloned(),
+        ClusterSpecifier::ClusterHeader(name) => matching::values(name, request).next().cloned(),
     }
 }
 
@@ -215,7 +216,7 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 /// Header operations from the most specific level to the least, then host and path.
 ///
 /// Envoy: `config_impl.cc: RouteEntryImplBase::finalizeRequestHeaders`.
-fn finalize(
+pub(crate) fn finalize(
     decision: &HttpDecision,
     route: &Route,
     action: &RouteAction,

@@ -1,0 +1,518 @@
+//! Does a route table do with requests what its tests say?
+//!
+//! The question of Envoy's route table check tool, for an Envoy v3 `RouteConfiguration` and tests in the tool's format, both as JSON or
+//! YAML. Matching, rewrites, redirects and header operations are those of every other decision. Invariant: a field that is not
+//! supported is an error that names it, never passed over.
+
+mod action;
+mod cases;
+mod config;
+mod coverage;
+mod fields;
+mod matchers;
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use serde_json::Value;
+use smol_str::{SmolStr, ToSmolStr as _};
+
+use self::cases::{Case, Expected};
+use self::config::Table;
+use self::coverage::Coverage;
+use self::matchers::HeaderCondition;
+use super::config::{Action, PathRedirect, StringMatcher};
+use super::headers::Headers;
+use super::http::routed::{self, Question, Routed, Taken};
+use super::matching;
+use super::request::HttpRequest;
+
+/// Why a route configuration or its tests cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouterCheckError {
+    /// The text is neither JSON nor YAML.
+    #[error("{reason}")]
+    Syntax {
+        /// What the parser says.
+        reason: String,
+    },
+    /// A field is not supported, or there is no such field.
+    #[error("{field}: this field is not supported")]
+    Unsupported {
+        /// The field's path.
+        field: String,
+    },
+    /// A field has the wrong type.
+    #[error("{field}: {expected} is expected")]
+    WrongType {
+        /// The field's path.
+        field: String,
+        /// What is expected.
+        expected: &'static str,
+    },
+    /// A field has to be there and is not.
+    #[error("{field}: this field is missing or empty")]
+    Missing {
+        /// The field's path.
+        field: String,
+    },
+    /// Fields exclude each other.
+    #[error("{field}: only one {what} can be given")]
+    Several {
+        /// The path of the message.
+        field: String,
+        /// What the fields are.
+        what: &'static str,
+    },
+    /// Envoy refuses the value.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field's path.
+        field: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A route configuration that can be tested.
+#[derive(Clone, Debug)]
+pub struct RouteTable(Table);
+
+impl RouteTable {
+    /// Reads an Envoy v3 `RouteConfiguration`, as JSON or YAML.
+    ///
+    /// # Errors
+    ///
+    /// The text cannot be read, Envoy would refuse it, or it has a field that is not supported.
+    pub fn parse(text: &str) -> Result<Self, RouterCheckError> {
+        config::table(parse(text)?).map(Self)
+    }
+}
+
+/// Tests of a route configuration.
+#[derive(Clone, Debug)]
+pub struct RouteTests(Vec<Case>);
+
+impl RouteTests {
+    /// Reads tests in the format of Envoy's tool, as JSON or YAML.
+    ///
+    /// # Errors
+    ///
+    /// The text cannot be read, or it has a field that is not supported.
+    pub fn parse(text: &str) -> Result<Self, RouterCheckError> {
+        cases::cases(parse(text)?).map(Self)
+    }
+}
+
+/// YAML reads JSON as well, and is as lenient with it as Envoy (commas at the end of lists).
+fn parse(text: &str) -> Result<Value, RouterCheckError> {
+    serde_json::from_str(text)
+        .or_else(|_| serde_yaml::from_str(text))
+        .map_err(|error| RouterCheckError::Syntax { reason: error.to_string() })
+}
+
+/// What came of the tests.
+#[derive(Clone, Debug)]
+pub struct RouterCheckReport {
+    /// One for each test, in order.
+    pub tests: Vec<RouteTestResult>,
+    /// How many per cent of the routes some expectation that held was about.
+    pub coverage: f64,
+}
+
+impl RouterCheckReport {
+    /// Whether every test passed.
+    pub fn passed(&self) -> bool {
+        self.tests.iter().all(|test| test.failures.is_empty())
+    }
+
+    /// The report as Envoy's tool prints it: names of tests, what failed under them, and the coverage if all passed.
+    ///
+    /// `envoy: router_check/router.cc: RouterCheckTool::printResults`, `router_check.cc: main`.
+    pub fn text(&self, shown: ShownTests) -> String {
+        let mut out = String::new();
+        for test in &self.tests {
+            let show = match shown {
+                ShownTests::None => false,
+                ShownTests::All => true,
+                ShownTests::Failed => !test.failures.is_empty(),
+            };
+            if show {
+                let _ = writeln!(out, "{}", test.name);
+                for failure in &test.failures {
+                    let _ = writeln!(out, "{failure}");
+                }
+            }
+        }
+        if self.passed() {
+            let _ = writeln!(out, "Current route coverage: {}%", percentage(self.coverage));
+        }
+        out
+    }
+}
+
+/// Which tests a report shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShownTests {
+    /// None.
+    #[default]
+    None,
+    /// All (`--details`).
+    All,
+    /// Those that failed (`--only-show-failures`).
+    Failed,
+}
+
+/// A number of per cent with six digits at most, as C++ prints one.
+pub fn percentage(number: f64) -> String {
+    let whole = number.abs().trunc().to_string().len();
+    let text = format!("{number:.0$}", 6_usize.saturating_sub(whole));
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
+}
+
+/// What came of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteTestResult {
+    /// Its name.
+    pub name: String,
+    /// What was not as expected; nothing means that the test passed.
+    pub failures: Vec<RouteTestFailure>,
+}
+
+/// An expectation that did not hold; shown as Envoy's tool shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteTestFailure {
+    /// What was expected; `None` where the tool does not say it.
+    pub expected: Option<String>,
+    /// What is the case.
+    pub actual: String,
+    /// Whether the case is the one that must not be.
+    pub inverted: bool,
+    /// The expectation's field, such as `cluster_name`.
+    pub test_type: String,
+}
+
+impl fmt::Display for RouteTestFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(expected) = &self.expected {
+            write!(f, "expected: [{expected}], ")?;
+        }
+        let not = if self.inverted { "NOT " } else { "" };
+        write!(f, "actual: {not}[{}], test type: {}", self.actual, self.test_type)
+    }
+}
+
+/// Runs tests of a route configuration.
+///
+/// # Errors
+///
+/// An expectation is about something that is not modelled.
+pub fn check(table: &RouteTable, tests: &RouteTests) -> Result<RouterCheckReport, RouterCheckError> {
+    let table = &table.0;
+    let mut coverage = Coverage::default();
+    let mut results = Vec::with_capacity(tests.0.len());
+    for case in &tests.0 {
+        let configuration = table.active(&case.runtime, case.random_value);
+        let routed = routed::ask(Question {
+            configuration: &configuration,
+            request: case.request.clone(),
+            response: case.response.clone(),
+            metadata: &case.metadata,
+            random_value: case.random_value,
+        });
+        let mut run = Run { table, case, routed: &routed, failures: Vec::new(), coverage: &mut coverage };
+        run.expectations()?;
+        results.push(RouteTestResult { name: case.name.clone(), failures: run.failures });
+    }
+    Ok(RouterCheckReport { tests: results, coverage: coverage.percentage(table) })
+}
+
+/// One test on its way.
+struct Run<'a> {
+    table: &'a Table,
+    case: &'a Case,
+    routed: &'a Routed,
+    failures: Vec<RouteTestFailure>,
+    coverage: &'a mut Coverage,
+}
+
+impl Run<'_> {
+    fn expectations(&mut self) -> Result<(), RouterCheckError> {
+        let Expected {
+            cluster_name,
+            virtual_cluster_name,
+            virtual_host_name,
+            path_rewrite,
+            host_rewrite,
+            path_redirect,
+            code_redirect,
+            timeout,
+            route_metadata,
+            request_headers,
+            response_headers,
+        } = &self.case.expected;
+        let routed = self.routed;
+        // Only a route to a cluster has these names and rewrites. Envoy: `router_check/router.cc`, which asks its `routeEntry()`.
+        let (entry, cluster) = match &routed.taken {
+            Taken::Forward { route, cluster, .. } => (Some(&route.1), cluster.clone()),
+            _ => (None, SmolStr::default()),
+        };
+        let entry_text = |text: SmolStr| if entry.is_some() { text } else { SmolStr::default() };
+        let host = routed.virtual_host.as_ref().map(|host| host.name.clone()).unwrap_or_default();
+        let texts = [
+            (cluster_name, cluster, "cluster_name"),
+            (virtual_cluster_name, entry_text(self.virtual_cluster()), "virtual_cluster_name"),
+            (virtual_host_name, entry_text(host), "virtual_host_name"),
+            (path_rewrite, entry_text(routed.request.path.clone()), "path_rewrite"),
+            (host_rewrite, entry_text(routed.request.authority.clone()), "host_rewrite"),
+        ];
+        for (expected, actual, test_type) in texts {
+            if self.same(expected.as_deref(), &actual, test_type) && entry.is_some() {
+                self.coverage.mark(self.table, &routed.taken);
+            }
+        }
+        let (location, status) = match &routed.taken {
+            Taken::TlsRedirect { location } => (location.as_str(), 301),
+            Taken::Answer { location, status, .. } => (location.as_str(), *status),
+            Taken::Forward { .. } | Taken::Nothing => ("", 0),
+        };
+        let code = code_redirect.map(|code| code.to_smolstr());
+        let held = self.same(path_redirect.as_deref(), location, "path_redirect");
+        let held = self.same(code.as_deref(), &status.to_smolstr(), "code_redirect") || held;
+        if held && matches!(routed.taken, Taken::TlsRedirect { .. } | Taken::Answer { .. }) {
+            self.coverage.mark(self.table, &routed.taken);
+        }
+        for condition in request_headers {
+            self.settles(condition)?;
+            self.header(condition, &routed.request, "request_header_matches");
+        }
+        for condition in response_headers {
+            self.header(condition, &response(&routed.response), "response_header_matches");
+        }
+        if let Some(timeout) = timeout {
+            let actual = match entry.map(|route| &route.action) {
+                Some(Action::Route(action)) => seconds(action.timeout),
+                _ => String::new(),
+            };
+            self.same(Some(&seconds(*timeout)), &actual, "timeout");
+        }
+        for (namespace, key, value) in route_metadata {
+            let actual = self.metadata(namespace, key).unwrap_or_default();
+            self.same(Some(value), &actual, "route_metadata");
+        }
+        Ok(())
+    }
+
+    /// Compares what is expected, if anything is; whether it is so.
+    fn same(&mut self, expected: Option<&str>, actual: &str, test_type: &str) -> bool {
+        let Some(expected) = expected else { return false };
+        if expected != actual {
+            self.failures.push(RouteTestFailure {
+                expected: Some(expected.into()),
+                actual: actual.into(),
+                inverted: false,
+                test_type: test_type.into(),
+            });
+        }
+        expected == actual
+    }
+
+    /// The virtual cluster of the request after the route's rewrites, which is when the tool looks for it.
+    ///
+    /// Envoy: `config_impl.cc: VirtualHostImpl::virtualClusterFromEntries`: the first whose headers match, else `other`, if there are any.
+    fn virtual_cluster(&self) -> SmolStr {
+        let host = self.routed.virtual_host.as_ref().and_then(|host| self.table.host(host));
+        let clusters = host.map_or(&[][..], |host| &host.virtual_clusters);
+        let request = &self.routed.request;
+        let fits =
+            clusters.iter().find(|cluster| cluster.headers.iter().all(|m| matching::header(m, request)));
+        match fits {
+            Some(cluster) => cluster.name.clone(),
+            None if clusters.is_empty() => SmolStr::default(),
+            None => SmolStr::new_static("other"),
+        }
+    }
+
+    /// Whether the request's headers are settled: a redirect that rewrites the path rewrites the request's, too.
+    fn settles(&self, condition: &HeaderCondition) -> Result<(), RouterCheckError> {
+        let Taken::Answer { route, .. } = &self.routed.taken else { return Ok(()) };
+        match &route.1.action {
+            Action::Redirect(action)
+                if matches!(action.path, PathRedirect::PrefixRewrite(_) | PathRedirect::RegexRewrite(_)) =>
+            {
+                let name = &condition.matcher.name;
+                let field = format!("{}: request_header_matches of {name} on a redirect", self.case.name);
+                Err(RouterCheckError::Unsupported { field })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn metadata(&self, namespace: &str, key: &str) -> Option<SmolStr> {
+        let (Taken::Forward { route, .. } | Taken::Answer { route, .. }) = &self.routed.taken else {
+            return None;
+        };
+        let routes = self.table.hosts.iter().flat_map(|host| &host.routes);
+        let found = routes.into_iter().find(|entry| Arc::ptr_eq(&entry.route, &route.1))?;
+        found.metadata.get(namespace)?.get(key)?.as_str().map(SmolStr::new)
+    }
+
+    /// Compares a header. Envoy: `router_check/router.cc: RouterCheckTool::matchHeaderField`.
+    fn header(&mut self, condition: &HeaderCondition, subject: &HttpRequest, test_type: &str) {
+        let HeaderCondition { matcher, range, name, kind, inverted } = condition;
+        // What is shown is the first line.
+        let value = matching::values(&matcher.name, subject).next();
+        let held = match range {
+            None => matching::header(matcher, subject),
+            // A header that is missing is in no range, inverted or not. Lines are tested as those of other conditions.
+            Some((start, end)) => {
+                value.is_some() && {
+                    let within =
+                        |line: &SmolStr| line.parse().is_ok_and(|number| (*start..*end).contains(&number));
+                    matching::values(&matcher.name, subject).any(within) != matcher.invert_match
+                }
+            }
+        };
+        if held {
+            return;
+        }
+        let actual = format!("{name}: {}", value.map_or("NULL", SmolStr::as_str));
+        let (expected, actual, inverted) = match (&matcher.matcher, range) {
+            (Some(StringMatcher::Exact(text)), None) => (Some(format!("{name}: {text}")), actual, *inverted),
+            (None, None) => {
+                (Some(format!("has({name}):{}", !inverted)), format!("has({name}):{inverted}"), false)
+            }
+            _ => (None, actual, false),
+        };
+        let test_type = format!("{test_type}.{kind}");
+        self.failures.push(RouteTestFailure { expected, actual, inverted, test_type });
+    }
+}
+
+/// A response's headers, as conditions read them.
+fn response(lines: &Headers) -> HttpRequest {
+    HttpRequest {
+        method: SmolStr::default(),
+        path: SmolStr::default(),
+        authority: SmolStr::default(),
+        scheme: None,
+        headers: lines.clone(),
+    }
+}
+
+/// A duration in seconds, without zeros at its end.
+fn seconds(duration: std::time::Duration) -> String {
+    format!("{}s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "
+virtual_hosts:
+- name: shop
+  domains: [shop.test]
+  require_tls: EXTERNAL_ONLY
+  routes:
+  - match: {prefix: /pay, grpc: {}}
+    route: {cluster: grpc}
+  - match: {prefix: /pay}
+    route:
+      weighted_clusters: {clusters: [{name: one, weight: 30}, {name: none, weight: 0}, {name: two, weight: 70}]}
+  - match: {prefix: /old, runtime_fraction: {runtime_key: k, default_value: {numerator: 30}}}
+    redirect: {path_redirect: /new, response_code: FOUND}
+  - match: {prefix: /}
+    route: {cluster_header: ':authority', prefix_rewrite: /root/}
+  virtual_clusters:
+  - name: paying
+    headers: [{name: ':method', string_match: {exact: POST}}]
+";
+
+    fn run(input: &str, validate: &str) -> RouterCheckReport {
+        let tests = format!("tests: [{{test_name: t, input: {{{input}}}, validate: {{{validate}}}}}]");
+        check(&RouteTable::parse(TABLE).unwrap(), &RouteTests::parse(&tests).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn expectations_hold_or_fail_by_what_the_route_table_does() {
+        let get = "authority: shop.test, method: GET, ssl: true";
+        for (input, holds, fails) in [
+            ("path: /pay, random_value: 129", "cluster_name: one", "cluster_name: two"),
+            ("path: /pay, random_value: 30", "cluster_name: two", "cluster_name: none"),
+            ("path: /a", "cluster_name: shop.test, path_rewrite: /root/a", "path_rewrite: /a"),
+            ("path: /a", "virtual_cluster_name: other", "virtual_cluster_name: paying"),
+            ("path: /a", "path_redirect: '', code_redirect: 0", "code_redirect: 301"),
+            ("path: /old, runtime: k, random_value: 29", "code_redirect: 302", "code_redirect: 301"),
+            ("path: /old, runtime: k, random_value: 30", "cluster_name: shop.test", "code_redirect: 302"),
+            ("path: /old", "cluster_name: shop.test", "cluster_name: ''"),
+            (
+                "path: /pay, additional_request_headers: [{key: Content-Type, value: application/grpc+proto}]",
+                "cluster_name: grpc",
+                "cluster_name: two",
+            ),
+            (
+                "path: /old, runtime: k",
+                "path_redirect: 'https://shop.test/new', cluster_name: ''",
+                "path_redirect: ''",
+            ),
+        ] {
+            let input = format!("{get}, {input}");
+            assert!(run(&input, holds).passed(), "{input} {holds} {:?}", run(&input, holds));
+            assert!(!run(&input, fails).passed(), "{input} {fails}");
+        }
+    }
+
+    #[test]
+    fn only_clients_outside_are_sent_to_https() {
+        let get = "authority: shop.test, method: GET, path: /a";
+        assert!(run(get, "path_redirect: 'https://shop.test/a', code_redirect: 301").passed());
+        assert!(run(&format!("{get}, internal: true"), "cluster_name: shop.test").passed());
+    }
+
+    #[test]
+    fn a_field_that_is_not_supported_is_named() {
+        let host = "virtual_hosts: [{name: a, domains: ['*'], routes: [{match: {prefix: /}, ";
+        for (text, field) in [
+            ("vhds: {}".to_owned(), "vhds"),
+            (
+                format!("{host} route: {{cluster: a, retry_policy: {{}}}}}}]}}]"),
+                "virtual_hosts[0].routes[0].route.retry_policy",
+            ),
+            (
+                format!("{host} filter_action: {{}}, route: {{cluster: a}}}}]}}]"),
+                "virtual_hosts[0].routes[0].filter_action",
+            ),
+        ] {
+            let error = RouteTable::parse(&text).unwrap_err();
+            assert_eq!(error, RouterCheckError::Unsupported { field: field.into() }, "{text}");
+        }
+        let tests =
+            "tests: [{test_name: t, input: {authority: a, path: /, method: GET}, validate: {nothing: a}}]";
+        let error = RouteTests::parse(tests).unwrap_err();
+        assert_eq!(error.to_string(), "tests[0].validate.nothing: this field is not supported");
+    }
+
+    #[test]
+    fn what_envoy_refuses_is_refused() {
+        for text in [
+            "virtual_hosts: [{name: a, domains: []}]",
+            "virtual_hosts: [{name: a, domains: [b]}, {name: b, domains: [B]}]",
+            "virtual_hosts: [{name: a, domains: [b], routes: [{match: {prefix: /, path: /}, route: {cluster: a}}]}]",
+            "virtual_hosts: [{name: a, domains: [b], routes: [{match: {prefix: /}}]}]",
+            "virtual_hosts: [{name: a, domains: [b], routes: [{match: {safe_regex: {regex: '('}}, route: {cluster: a}}]}]",
+            "virtual_hosts: {",
+        ] {
+            assert!(RouteTable::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn percentages_have_six_digits() {
+        for (number, text) in
+            [(100.0, "100"), (700.0 / 11.0, "63.6364"), (100.0 / 3.0, "33.3333"), (0.0, "0"), (50.0, "50")]
+        {
+            assert_eq!(percentage(number), text);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! How is a route configuration read?
+//!
+//! `envoy: config/route/v3/route.proto, route_components.proto`. What the route table check looks at and the decision types do not hold
+//! (virtual clusters, runtime fractions, metadata) stays beside them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+use smol_str::SmolStr;
+
+use super::fields::Fields;
+use super::{RouterCheckError, action, matchers};
+use crate::envoy::config::{
+    AppendAction, HeaderMatcher, HeaderOperations, HeaderRemoval, HeaderValueOption, PathSpecifier,
+    RequireTls, Route, RouteConfiguration, RouteMatch, SafeRegex, StringMatcher, VirtualHost,
+};
+use crate::origin::Origin;
+
+/// Everything read here was written in the file.
+pub(super) const WRITTEN: Origin = Origin::default("route table check: the route configuration");
+
+/// A virtual cluster: requests that are counted together.
+#[derive(Clone, Debug)]
+pub(super) struct VirtualCluster {
+    /// The name.
+    pub(super) name: SmolStr,
+    /// Conditions; all have to hold.
+    pub(super) headers: Vec<HeaderMatcher>,
+}
+
+/// The part of requests that a route takes.
+#[derive(Clone, Debug)]
+pub(super) struct RuntimeFraction {
+    /// The key that switches it.
+    key: SmolStr,
+    numerator: u64,
+    denominator: u64,
+}
+
+impl RuntimeFraction {
+    /// Whether the route takes part: the check tool switches exactly one key on.
+    ///
+    /// `envoy: router_check/router.cc: RouterCheckTool::runtimeMock`.
+    pub(super) fn is_met(&self, runtime: &str, random_value: u64) -> bool {
+        !runtime.is_empty()
+            && self.key == runtime
+            && random_value.checked_rem(self.denominator).is_some_and(|part| part < self.numerator)
+    }
+}
+
+/// A route and what the decision types do not hold of it.
+#[derive(Clone, Debug)]
+pub(super) struct TableRoute {
+    /// The route.
+    pub(super) route: Arc<Route>,
+    /// The part of requests it takes.
+    pub(super) fraction: Option<RuntimeFraction>,
+    /// Metadata: a JSON object for each namespace.
+    pub(super) metadata: Value,
+}
+
+/// A virtual host and what the decision types do not hold of it.
+#[derive(Clone, Debug)]
+pub(super) struct TableHost {
+    /// The virtual host.
+    pub(super) host: Arc<VirtualHost>,
+    /// All its routes.
+    pub(super) routes: Vec<TableRoute>,
+    /// Virtual clusters.
+    pub(super) virtual_clusters: Vec<VirtualCluster>,
+}
+
+/// A route configuration as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    /// The route configuration.
+    pub(super) configuration: Arc<RouteConfiguration>,
+    /// Its virtual hosts.
+    pub(super) hosts: Vec<TableHost>,
+}
+
+impl Table {
+    /// The route configuration in which only routes are that take part.
+    pub(super) fn active(&self, runtime: &str, random_value: u64) -> Arc<RouteConfiguration> {
+        let met = |route: &TableRoute| {
+            route.fraction.as_ref().is_none_or(|fraction| fraction.is_met(runtime, random_value))
+        };
+        if self.hosts.iter().flat_map(|host| &host.routes).all(met) {
+            return Arc::clone(&self.configuration);
+        }
+        let virtual_hosts = self.hosts.iter().map(|table| {
+            let routes = table.routes.iter().filter(|route| met(route));
+            let routes = routes.map(|route| Arc::clone(&route.route)).collect();
+            Arc::new(VirtualHost { routes, ..VirtualHost::clone(&table.host) })
+        });
+        Arc::new(RouteConfiguration {
+            virtual_hosts: virtual_hosts.collect(),
+            ..RouteConfiguration::clone(&self.configuration)
+        })
+    }
+
+    /// The virtual host of that name and domains.
+    pub(super) fn host(&self, sought: &VirtualHost) -> Option<&TableHost> {
+        self.hosts.iter().find(|table| table.host.domains == sought.domains)
+    }
+}
+
+/// Reads a route configuration.
+pub(super) fn table(value: Value) -> Result<Table, RouterCheckError> {
+    let mut fields = Fields::new("", value)?;
+    let name = fields.text("name")?.unwrap_or_default();
+    let ignore_port_in_host_matching = fields.boolean("ignore_port_in_host_matching")?.unwrap_or_default();
+    let max_direct_response_body_size_bytes = fields.unsigned("max_direct_response_body_size_bytes")?;
+    // The connection manager removes them from requests, and clusters are looked for when a listener is made: the check does neither.
+    fields.texts("internal_only_headers")?;
+    fields.boolean("validate_clusters")?;
+    let headers = header_operations(&mut fields)?;
+    let hosts = fields.messages("virtual_hosts", virtual_host)?;
+    fields.finish()?;
+    let mut domains = BTreeSet::new();
+    for domain in hosts.iter().flat_map(|table| &table.host.domains) {
+        if !domains.insert(domain.to_lowercase()) {
+            let reason = format!("the domain {domain} is there twice");
+            return Err(RouterCheckError::Invalid { field: "virtual_hosts".into(), reason });
+        }
+    }
+    let configuration = RouteConfiguration {
+        name,
+        virtual_hosts: hosts.iter().map(|table| Arc::clone(&table.host)).collect(),
+        ignore_port_in_host_matching,
+        max_direct_response_body_size_bytes,
+        headers,
+        origin: WRITTEN,
+    };
+    Ok(Table { configuration: Arc::new(configuration), hosts })
+}
+
+fn virtual_host(mut fields: Fields) -> Result<TableHost, RouterCheckError> {
+    let name = fields.required("name")?;
+    let domains = fields.texts("domains")?;
+    if domains.is_empty() {
+        return Err(RouterCheckError::Missing { field: fields.at("domains") });
+    }
+    let field = fields.at("require_tls");
+    let require_tls = match fields.text("require_tls")?.as_deref() {
+        None | Some("NONE") => RequireTls::None,
+        Some("EXTERNAL_ONLY") => RequireTls::ExternalOnly,
+        Some("ALL") => RequireTls::All,
+        Some(other) => return Err(RouterCheckError::Invalid { field, reason: format!("no value {other}") }),
+    };
+    let headers = header_operations(&mut fields)?;
+    let routes = fields.messages("routes", route)?;
+    let virtual_clusters = fields.messages("virtual_clusters", |mut fields| {
+        let name = fields.required("name")?;
+        let headers = fields.messages("headers", matchers::header)?;
+        fields.finish()?;
+        Ok(VirtualCluster { name, headers })
+    })?;
+    fields.finish()?;
+    let host = VirtualHost {
+        name,
+        domains,
+        routes: routes.iter().map(|route| Arc::clone(&route.route)).collect(),
+        require_tls,
+        include_request_attempt_count: false,
+        headers,
+        origin: WRITTEN,
+    };
+    Ok(TableHost { host: Arc::new(host), routes, virtual_clusters })
+}
+
+fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> {
+    let name = fields.text("name")?.unwrap_or_default();
+    let Some(conditions) = fields.message("match")? else {
+        return Err(RouterCheckError::Missing { field: fields.at("match") });
+    };
+    let (route_match, fraction) = route_match(conditions)?;
+    let metadata = match fields.message("metadata")? {
+        None => Value::Null,
+        Some(mut inner) => {
+            let value = inner.take("filter_metadata").unwrap_or_default();
+            inner.finish()?;
+            value
+        }
+    };
+    let headers = header_operations(&mut fields)?;
+    let action = action::action(&mut fields)?;
+    fields.finish()?;
+    let route = Route {
+        name,
+        route_match,
+        action,
+        headers,
+        decorator: None,
+        fault: None,
+        cors: None,
+        origin: WRITTEN,
+    };
+    Ok(TableRoute { route: Arc::new(route), fraction, metadata })
+}
+
+fn route_match(mut fields: Fields) -> Result<(RouteMatch, Option<RuntimeFraction>), RouterCheckError> {
+    let mut paths = Vec::new();
+    paths.extend(fields.text("prefix")?.map(PathSpecifier::Prefix));
+    paths.extend(fields.text("path")?.map(PathSpecifier::Path));
+    paths.extend(fields.text("path_separated_prefix")?.map(PathSpecifier::PathSeparatedPrefix));
+    if let Some(inner) = fields.message("safe_regex")? {
+        paths.push(PathSpecifier::SafeRegex(matchers::regex(inner)?));
+    }
+    let case_sensitive = fields.boolean("case_sensitive")?.unwrap_or(true);
+    let fraction = fields.message("runtime_fraction")?.map(runtime_fraction).transpose()?;
+    let mut headers = Vec::new();
+    if let Some(grpc) = fields.message("grpc")? {
+        grpc.finish()?;
+        headers.push(grpc_content_type()?);
+    }
+    headers.extend(fields.messages("headers", matchers::header)?);
+    let query_parameters = fields.messages("query_parameters", matchers::query)?;
+    let dynamic_metadata = fields.messages("dynamic_metadata", matchers::metadata)?;
+    let field = fields.path().to_owned();
+    fields.finish()?;
+    let path = match (paths.pop(), paths.pop()) {
+        (Some(path), None) => path,
+        (None, _) => return Err(RouterCheckError::Missing { field: format!("{field}.prefix") }),
+        (Some(_), Some(_)) => return Err(RouterCheckError::Several { field, what: "path specifier" }),
+    };
+    let origins = Vec::new();
+    Ok((RouteMatch { path, case_sensitive, headers, query_parameters, dynamic_metadata, origins }, fraction))
+}
+
+/// The condition `grpc`. Envoy: `grpc/common.cc: Common::hasGrpcContentType`.
+fn grpc_content_type() -> Result<HeaderMatcher, RouterCheckError> {
+    let pattern = SafeRegex::new(r"application/grpc(\+.*)?")
+        .map_err(|reason| RouterCheckError::Invalid { field: "grpc".into(), reason })?;
+    Ok(HeaderMatcher {
+        name: SmolStr::new_static("content-type"),
+        matcher: Some(StringMatcher::SafeRegex(pattern)),
+        invert_match: false,
+        treat_missing_header_as_empty: false,
+    })
+}
+
+fn runtime_fraction(mut fields: Fields) -> Result<RuntimeFraction, RouterCheckError> {
+    let key = fields.text("runtime_key")?.unwrap_or_default();
+    let Some(mut value) = fields.message("default_value")? else {
+        return Err(RouterCheckError::Missing { field: fields.at("default_value") });
+    };
+    fields.finish()?;
+    // The check tool lets a route without requests have one, so that it can be tested.
+    // Envoy: `router_check/router.cc: RouterCheckTool::assignRuntimeFraction`.
+    let numerator = value.unsigned::<u64>("numerator")?.unwrap_or_default().max(1);
+    let field = value.at("denominator");
+    let denominator = match value.text("denominator")?.as_deref() {
+        None | Some("HUNDRED") => 100,
+        Some("TEN_THOUSAND") => 10_000,
+        Some("MILLION") => 1_000_000,
+        Some(other) => return Err(RouterCheckError::Invalid { field, reason: format!("no value {other}") }),
+    };
+    value.finish()?;
+    Ok(RuntimeFraction { key, numerator, denominator })
+}
+
+/// The header operations of a level.
+pub(super) fn header_operations(fields: &mut Fields) -> Result<HeaderOperations, RouterCheckError> {
+    let mut remove = |name: &str| -> Result<Vec<HeaderRemoval>, RouterCheckError> {
+        Ok(fields.texts(name)?.into_iter().map(|name| HeaderRemoval { name, origin: WRITTEN }).collect())
+    };
+    let request_headers_to_remove = remove("request_headers_to_remove")?;
+    let response_headers_to_remove = remove("response_headers_to_remove")?;
+    Ok(HeaderOperations {
+        request_headers_to_add: fields.messages("request_headers_to_add", header_value_option)?,
+        request_headers_to_remove,
+        response_headers_to_add: fields.messages("response_headers_to_add", header_value_option)?,
+        response_headers_to_remove,
+    })
+}
+
+fn header_value_option(mut fields: Fields) -> Result<HeaderValueOption, RouterCheckError> {
+    let Some(mut header) = fields.message("header")? else {
+        return Err(RouterCheckError::Missing { field: fields.at("header") });
+    };
+    let name = header.required("key")?;
+    let value = header.text("value")?.unwrap_or_default();
+    header.finish()?;
+    let field = fields.at("append_action");
+    let append_action = match fields.text("append_action")?.as_deref() {
+        None | Some("APPEND_IF_EXISTS_OR_ADD") => AppendAction::AppendIfExistsOrAdd,
+        Some("ADD_IF_ABSENT") => AppendAction::AddIfAbsent,
+        Some("OVERWRITE_IF_EXISTS_OR_ADD") => AppendAction::OverwriteIfExistsOrAdd,
+        Some("OVERWRITE_IF_EXISTS") => AppendAction::OverwriteIfExists,
+        Some(other) => return Err(RouterCheckError::Invalid { field, reason: format!("no value {other}") }),
+    };
+    fields.finish()?;
+    Ok(HeaderValueOption { name, value, append_action, origin: WRITTEN })
+}
