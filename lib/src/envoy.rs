@@ -30,7 +30,7 @@ pub mod xds;
 
 pub use connection::decide;
 pub use decision::{ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts};
-pub use filter_chain::overlapping_chains;
+pub use filter_chain::{overlap, overlapping_chains};
 pub use http::{failed, respond};
 pub use ledger::{HeaderChange, HeaderValue};
 pub use recorder::{NoRecord, Record, Recorder};

@@ -49,38 +49,59 @@ fn entries_that_istiod_can_tell_apart_are_not_named() {
     }
 }
 
-#[test]
-fn a_listener_of_a_sidecar_that_envoy_would_refuse_is_named() {
-    let text = "\
+/// A mesh whose sidecar has a `tls` rule with these matches.
+fn with_tls_matches(matches: [&str; 2]) -> Arc<Mesh> {
+    let [first, second] = matches;
+    mesh(format!(
+        "\
 apiVersion: v1
 kind: Pod
-metadata: {name: sleep, namespace: default}
-spec: {containers: [{name: app, image: app}, {name: istio-proxy, image: proxyv2}]}
-status: {podIP: 10.0.0.9}
+metadata: {{name: sleep, namespace: default}}
+spec: {{containers: [{{name: app, image: app}}, {{name: istio-proxy, image: proxyv2}}]}}
+status: {{podIP: 10.0.0.9}}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
-metadata: {name: a}
+metadata: {{name: a}}
 spec:
-  hosts: [api.example]
-  ports: [{number: 443, name: tls, protocol: TLS}]
-  resolution: DNS
+  hosts: ['*.example']
+  ports: [{{number: 443, name: tls, protocol: TLS}}]
+  resolution: NONE
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
-metadata: {name: vs}
+metadata: {{name: vs}}
 spec:
-  hosts: [api.example]
+  hosts: ['*.example']
   tls:
-  - match: [{sniHosts: [api.example], destinationSubnets: [10.0.0.0/8]}]
-    route: [{destination: {host: api.example}}]
-  - match: [{sniHosts: [api.example]}]
-    route: [{destination: {host: api.example}}]
-";
-    let mesh = mesh(text.into());
-    let found = diagnostics::of_mesh(&mesh);
-    assert_eq!(of_code(&found, Code::RefusedByEnvoy).len(), 1, "{found:?}");
-    // The second match takes over the subnets of the first, so both chains ask for the same.
+  - match: [{{{first}}}]
+    route: [{{destination: {{host: '*.example'}}}}]
+  - match: [{{{second}}}]
+    route: [{{destination: {{host: '*.example'}}}}]
+"
+    ))
+}
+
+fn is_refused(matches: [&str; 2]) -> bool {
+    let mesh = with_tls_matches(matches);
+    assert_eq!(mesh.diagnostics().filter(|d| d.code == Code::RejectedByIstio).count(), 0);
+    let named = of_code(&diagnostics::of_mesh(&mesh), Code::RefusedByEnvoy).len();
     let proxy = Proxy::new(mesh, Node::sidecar("default", "sleep", vec!["10.0.0.9".parse().unwrap()]));
-    assert!(proxy.listeners().iter().any(|listener| listener.refused.is_some()));
+    let refused = proxy.listeners().iter().filter(|listener| listener.refused.is_some()).count();
+    assert_eq!(named, refused);
+    assert!(refused <= 1, "there is one such listener");
+    refused > 0
+}
+
+#[test]
+fn a_listener_of_a_sidecar_that_envoy_would_refuse_is_named() {
+    // The second match takes over the subnets of the first, so both chains ask for the same.
+    assert!(is_refused([
+        "sniHosts: [api.example], destinationSubnets: [10.0.0.0/8]",
+        "sniHosts: [api.example]"
+    ]));
+    // One name in both is enough.
+    assert!(is_refused(["sniHosts: [api.example, www.example]", "sniHosts: [www.example]"]));
+    // The narrower name wins.
+    assert!(!is_refused(["sniHosts: [api.example]", "sniHosts: ['*.example']"]));
 }

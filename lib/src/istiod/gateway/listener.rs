@@ -20,7 +20,7 @@ use crate::envoy::config::{
     NetworkFilter, RouteSpecifier, SetCurrentClientCertDetails, TcpProxy, TrafficDirection,
     WeightedTcpCluster,
 };
-use crate::envoy::overlapping_chains;
+use crate::envoy::overlap;
 use crate::istiod::IpMode;
 use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass, forward_client_cert};
@@ -105,8 +105,7 @@ fn listener(proxy: &Proxy, bind: &SmolStr, wildcard: bool, number: u16, chains: 
         listener_filters: filters,
         // Envoy's default: a connection that says nothing is closed.
         continue_on_listener_filters_timeout: false,
-        refused: overlapping_chains(&filter_chains)
-            .map(|_| SmolStr::new_static("two filter chains have overlapping matching rules")),
+        refused: overlap(&filter_chains),
         filter_chains,
         default_filter_chain: None,
         origin,

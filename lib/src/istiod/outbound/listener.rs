@@ -17,6 +17,7 @@ use crate::envoy::config::{
     FilterChain, FilterChainMatch, Listener, ListenerAddress, ListenerFilters, NetworkFilter, RouteSpecifier,
     TrafficDirection, TransportProtocol,
 };
+use crate::envoy::overlap;
 use crate::istiod::IpMode;
 use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass};
@@ -488,7 +489,7 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
     } else if default_filter_chain.is_none() {
         default_filter_chain = Some(proxy.fallthrough_chain());
     }
-    let refused = refusal(&filter_chains);
+    let refused = overlap(&filter_chains);
     Listener {
         name,
         address: listener_address(&entry.bind, entry.port.number),
@@ -507,16 +508,6 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
         refused,
         origin,
     }
-}
-
-/// Why Envoy would refuse these chains: two with the same conditions.
-pub fn refusal(chains: &[Arc<FilterChain>]) -> Option<SmolStr> {
-    for (i, chain) in chains.iter().enumerate() {
-        if chains.iter().skip(i + 1).any(|other| other.filter_chain_match == chain.filter_chain_match) {
-            return Some(SmolStr::new_static("two filter chains have the same matching rules"));
-        }
-    }
-    None
 }
 
 fn terminal(proxy: &Proxy, options: &ChainOptions, stat_prefix: &SmolStr) -> NetworkFilter {
