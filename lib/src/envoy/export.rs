@@ -12,6 +12,7 @@ pub mod loopback;
 mod matching;
 mod rbac;
 mod route;
+mod tls;
 
 use std::cell::RefCell;
 use std::sync::Arc;

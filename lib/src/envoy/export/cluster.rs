@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::json::{Object, duration, texts};
-use super::listener::sds;
+use super::tls::{sds, set_certificate_files, set_validation, set_validation_file};
 use super::{Endpoints, Writer, socket_address};
 use crate::envoy::config::{
     Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LocalityEndpoints, UpstreamProtocol,
@@ -245,19 +245,10 @@ fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {
     let own = context.mode != UpstreamTlsMode::Simple;
     if let Some(files) = files {
         if own {
-            common.set(
-                "tls_certificates",
-                json!([{
-                    "certificate_chain": {"filename": files.certificate},
-                    "private_key": {"filename": files.private_key},
-                }]),
-            );
+            set_certificate_files(&mut common, files);
         }
         if !context.insecure_skip_verify {
-            let mut validation = Object::new();
-            validation.set("trusted_ca", json!({"filename": files.authority}));
-            validation.set_nonempty("match_typed_subject_alt_names", names);
-            common.set("validation_context", validation);
+            set_validation_file(&mut common, names, files);
         }
     } else {
         let mesh = context.mode == UpstreamTlsMode::IstioMutual;
@@ -271,15 +262,7 @@ fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {
             () => format!("{}-cacert", context.secret_name),
         };
         if !context.insecure_skip_verify {
-            let mut validation = Object::new();
-            validation.set_nonempty("match_typed_subject_alt_names", names);
-            common.set(
-                "combined_validation_context",
-                json!({
-                    "default_validation_context": Value::from(validation),
-                    "validation_context_sds_secret_config": sds(&authority),
-                }),
-            );
+            set_validation(&mut common, names, &authority);
         }
     }
     common.set_nonempty("alpn_protocols", texts(&context.alpn_protocols));

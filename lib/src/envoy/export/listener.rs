@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::json::{Object, texts};
+use super::tls::{sds, set_certificate_files, set_validation, set_validation_file};
 use super::{Routes, Writer, http, matching, rbac, route, socket_address};
 use crate::envoy::config::{
     AccessFilter, ClientCertificate, ConnectionSourceType, DownstreamTlsContext, FilterChain,
@@ -206,22 +207,6 @@ fn tcp_proxy(writer: &Writer<'_>, proxy: &TcpProxy) -> Value {
     json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": Value::from(out)})
 }
 
-/// The secret that an SDS resource name stands for, from Istio's agent.
-pub(super) fn sds(name: &str) -> Value {
-    json!({
-        "name": name,
-        "sds_config": {
-            "api_config_source": {
-                "api_type": "GRPC",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "sds-grpc"}}],
-                "set_node_on_first_message_only": true,
-                "transport_api_version": "V3",
-            },
-            "resource_api_version": "V3",
-        },
-    })
-}
-
 fn downstream_tls(writer: &Writer<'_>, context: &DownstreamTlsContext) -> Value {
     let mut common = Object::new();
     common.set_nonempty("alpn_protocols", texts(&context.alpn_protocols));
@@ -241,18 +226,9 @@ fn downstream_tls(writer: &Writer<'_>, context: &DownstreamTlsContext) -> Value 
     let asks = context.client_certificate != ClientCertificate::None;
     match writer.loopback.and_then(|loopback| loopback.certificates()) {
         Some(files) => {
-            common.set(
-                "tls_certificates",
-                json!([{
-                    "certificate_chain": {"filename": files.certificate},
-                    "private_key": {"filename": files.private_key},
-                }]),
-            );
+            set_certificate_files(&mut common, files);
             if asks {
-                let mut validation = Object::new();
-                validation.set("trusted_ca", json!({"filename": files.authority}));
-                validation.set_nonempty("match_typed_subject_alt_names", names);
-                common.set("validation_context", validation);
+                set_validation_file(&mut common, names, files);
             }
         }
         None => {
@@ -264,15 +240,7 @@ fn downstream_tls(writer: &Writer<'_>, context: &DownstreamTlsContext) -> Value 
                 } else {
                     format!("{}-cacert", context.secret_name)
                 };
-                let mut validation = Object::new();
-                validation.set_nonempty("match_typed_subject_alt_names", names);
-                common.set(
-                    "combined_validation_context",
-                    json!({
-                        "default_validation_context": Value::from(validation),
-                        "validation_context_sds_secret_config": sds(&authority),
-                    }),
-                );
+                set_validation(&mut common, names, &authority);
             }
         }
     }

@@ -1,0 +1,56 @@
+//! How are certificates and the names in them written, for listeners and clusters alike?
+//!
+//! Invariant: secrets are named, never held; files stand in for them on one machine.
+
+use serde_json::{Value, json};
+
+use super::Certificates;
+use super::json::Object;
+
+/// The secret that an SDS resource name stands for, from Istio's agent.
+pub(super) fn sds(name: &str) -> Value {
+    json!({
+        "name": name,
+        "sds_config": {
+            "api_config_source": {
+                "api_type": "GRPC",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "sds-grpc"}}],
+                "set_node_on_first_message_only": true,
+                "transport_api_version": "V3",
+            },
+            "resource_api_version": "V3",
+        },
+    })
+}
+
+/// Who signs the peer's certificate, and the names that it has to have.
+pub(super) fn set_validation(common: &mut Object, names: Vec<Value>, authority: &str) {
+    let mut validation = Object::new();
+    validation.set_nonempty("match_typed_subject_alt_names", names);
+    common.set(
+        "combined_validation_context",
+        json!({
+            "default_validation_context": Value::from(validation),
+            "validation_context_sds_secret_config": sds(authority),
+        }),
+    );
+}
+
+/// The certificate of stand-in servers and clients on one machine.
+pub(super) fn set_certificate_files(common: &mut Object, files: &Certificates) {
+    common.set(
+        "tls_certificates",
+        json!([{
+            "certificate_chain": {"filename": files.certificate},
+            "private_key": {"filename": files.private_key},
+        }]),
+    );
+}
+
+/// Their authority, and the names that the peer has to have.
+pub(super) fn set_validation_file(common: &mut Object, names: Vec<Value>, files: &Certificates) {
+    let mut validation = Object::new();
+    validation.set("trusted_ca", json!({"filename": files.authority}));
+    validation.set_nonempty("match_typed_subject_alt_names", names);
+    common.set("validation_context", validation);
+}
