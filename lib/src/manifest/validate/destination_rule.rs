@@ -10,8 +10,8 @@ use super::report::{At, Report};
 use super::selector::{Exported, exports, workloads_at};
 use super::virtual_service::tags;
 use crate::manifest::schema::istio::{
-    ClientTlsSettings, ConnectionPoolSettings, DestinationRule, H2UpgradePolicy, OutlierDetection,
-    PortTrafficPolicy, Subset, TlsMode, TrafficPolicy, TunnelSettings,
+    ClientTlsSettings, ConnectionPoolSettings, DestinationRule, H2UpgradePolicy, LoadBalancerSettings,
+    OutlierDetection, PortTrafficPolicy, Subset, TlsMode, TrafficPolicy, TunnelSettings,
 };
 
 const MILLISECOND: i64 = 1_000_000;
@@ -61,25 +61,43 @@ fn traffic_policy(report: &mut Report<'_>, at: &At<'_>, policy: &TrafficPolicy) 
         report.refuse(&at.field("proxyProtocol"), "tunnel and proxyProtocol must not be set together");
         return;
     }
-    let outlier = policy.outlier_detection.as_ref();
-    if let Some(outlier) = outlier {
-        outlier_detection(report, &at.field("outlierDetection"), outlier);
-    }
-    if let Some(pool) = &policy.connection_pool {
-        connection_pool(report, &at.field("connectionPool"), pool);
-    }
-    if let Some(settings) = &policy.load_balancer {
-        load_balancer(report, &at.field("loadBalancer"), settings, outlier);
-    }
-    if let Some(settings) = &policy.tls {
-        client_tls(report, &at.field("tls"), settings);
-    }
+    settings(
+        report,
+        at,
+        policy.outlier_detection.as_ref(),
+        policy.connection_pool.as_ref(),
+        policy.load_balancer.as_ref(),
+        policy.tls.as_ref(),
+    );
     let ports = at.field("portLevelSettings");
     for (index, port) in policy.port_level_settings.iter().enumerate() {
         report.without_warnings(|report| port_policy(report, &ports.index(index), port));
     }
     if let Some(settings) = &policy.tunnel {
         tunnel(report, &at.field("tunnel"), settings);
+    }
+}
+
+/// The settings that a policy and a port's policy share.
+fn settings(
+    report: &mut Report<'_>,
+    at: &At<'_>,
+    outlier: Option<&OutlierDetection>,
+    pool: Option<&ConnectionPoolSettings>,
+    balancer: Option<&LoadBalancerSettings>,
+    tls: Option<&ClientTlsSettings>,
+) {
+    if let Some(outlier) = outlier {
+        outlier_detection(report, &at.field("outlierDetection"), outlier);
+    }
+    if let Some(pool) = pool {
+        connection_pool(report, &at.field("connectionPool"), pool);
+    }
+    if let Some(balancer) = balancer {
+        load_balancer(report, &at.field("loadBalancer"), balancer, outlier);
+    }
+    if let Some(tls) = tls {
+        client_tls(report, &at.field("tls"), tls);
     }
 }
 
@@ -95,19 +113,14 @@ fn port_policy(report: &mut Report<'_>, at: &At<'_>, policy: &PortTrafficPolicy)
         report.refuse(at, "port traffic policy must have at least one field");
         return;
     }
-    let outlier = policy.outlier_detection.as_ref();
-    if let Some(outlier) = outlier {
-        outlier_detection(report, &at.field("outlierDetection"), outlier);
-    }
-    if let Some(pool) = &policy.connection_pool {
-        connection_pool(report, &at.field("connectionPool"), pool);
-    }
-    if let Some(settings) = &policy.load_balancer {
-        load_balancer(report, &at.field("loadBalancer"), settings, outlier);
-    }
-    if let Some(settings) = &policy.tls {
-        client_tls(report, &at.field("tls"), settings);
-    }
+    settings(
+        report,
+        at,
+        policy.outlier_detection.as_ref(),
+        policy.connection_pool.as_ref(),
+        policy.load_balancer.as_ref(),
+        policy.tls.as_ref(),
+    );
 }
 
 fn tunnel(report: &mut Report<'_>, at: &At<'_>, tunnel: &TunnelSettings) {
