@@ -16,11 +16,13 @@ pub fn conformance(suite: &str) -> Option<PathBuf> {
     if folder.exists() {
         return Some(folder);
     }
-    // Not by `eprintln!`, which the test runner hides when a test passes.
-    let _ = writeln!(
-        std::io::stderr(),
-        "NOT RUN: the conformance suite \"{suite}\" needs {}, which is absent",
-        folder.display()
-    );
+    not_run(&format!("the conformance suite \"{suite}\" needs {}, which is absent", folder.display()));
     None
+}
+
+/// Says that something was not run, and why.
+///
+/// Not by `eprintln!`, which the test runner hides when a test passes.
+pub fn not_run(why: &str) {
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {why}");
 }

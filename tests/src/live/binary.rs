@@ -36,7 +36,7 @@ impl Binary {
 
 fn find() -> Result<Option<Binary>, String> {
     if std::env::var_os("DRYROUTE_SKIP_ENVOY").is_some_and(|value| value == "1") {
-        eprintln!("NOT RUN: live tests against Envoy, because DRYROUTE_SKIP_ENVOY=1");
+        crate::not_run("live tests against Envoy, because DRYROUTE_SKIP_ENVOY=1");
         return Ok(None);
     }
     if let Some(path) = std::env::var_os("DRYROUTE_ENVOY") {

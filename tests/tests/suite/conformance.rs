@@ -7,7 +7,7 @@ fn hold(suite: Suite, folder: &str, file: &str, floor: usize) {
     let Some(data) = dryroute_tests::conformance(folder) else { return };
     let path = data.join(file);
     let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("NOT RUN: {} cannot be read", path.display());
+        dryroute_tests::not_run(&format!("{} cannot be read", path.display()));
         return;
     };
     let checks =
