@@ -26,6 +26,7 @@ pub mod features;
 pub mod gateway;
 pub mod host_index;
 pub mod ingress;
+mod injection;
 pub mod policy;
 pub mod service;
 pub mod service_index;

@@ -18,7 +18,8 @@
 //! let mut query = Query::get("http://httpbin.org/get")?;
 //! query.from = Some("shop/web".into());
 //! let trace = Tracer::new(Arc::new(mesh)).trace(&query)?;
-//! assert_eq!(trace.outcomes[0].path, ["client", "external:httpbin.org"]);
+//! assert_eq!(trace.outcomes[0].path, ["client", "sidecar:shop/web", "external:httpbin.org"]);
+//! assert_eq!(trace.assumptions[1].text, "namespace shop asks for injection; its Namespace is not given");
 //! assert_eq!(trace.outcomes[0].verdict.kind, VerdictKind::Delivered);
 //! # Ok::<(), dryroute::trace::TraceError>(())
 //! ```

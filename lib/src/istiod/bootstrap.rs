@@ -164,7 +164,10 @@ spec:
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: plain, namespace: shop}
+metadata:
+  name: plain
+  namespace: shop
+  labels: {sidecar.istio.io/inject: 'false'}
 spec: {containers: [{name: app}]}
 ";
 

@@ -145,6 +145,14 @@ fn namespaces(manifests: &ManifestSet) -> IndexMap<SmolStr, IndexMap<SmolStr, Sm
     out
 }
 
+/// The labels of a namespace that has a Namespace among the manifests.
+fn declared<'a>(
+    namespaces: &'a IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
+    name: &str,
+) -> Option<&'a IndexMap<SmolStr, SmolStr>> {
+    namespaces.get(name).filter(|labels| labels.contains_key("kubernetes.io/metadata.name"))
+}
+
 fn policies(manifests: &ManifestSet) -> Policies {
     let mut p = Policies::default();
     for r in manifests.resources() {
@@ -214,7 +222,7 @@ fn workloads(
                 _ => None,
             };
             let around = Surroundings {
-                namespace_labels: namespaces.get(&resource.meta.namespace),
+                namespace_labels: declared(namespaces, &resource.meta.namespace),
                 assumed_ip: addresses.pod(),
             };
             out.push(from_pod(resource, spec, status, &around));
@@ -231,7 +239,7 @@ fn workloads(
             continue;
         }
         let around = Surroundings {
-            namespace_labels: namespaces.get(&resource.meta.namespace),
+            namespace_labels: declared(namespaces, &resource.meta.namespace),
             assumed_ip: addresses.pod(),
         };
         out.push(from_template(resource, labels, &template.metadata.annotations, &template.spec, &around));

@@ -1,13 +1,13 @@
 //! Which workloads run, and which of them have a proxy?
 //!
 //! Pods where the input has them, else one workload for each controller, which is an assumption and marked as one.
-//! istiod: `pkg/kube/inject/inject.go: injectRequired`; the webhook's selectors: `mutatingwebhook.yaml`.
 
 use std::net::IpAddr;
 
 use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
 
+use super::injection::injection;
 use crate::manifest::schema::kubernetes::{Container, PodSpec, PodStatus};
 use crate::manifest::{Kind, Resource};
 use crate::origin::Origin;
@@ -61,6 +61,8 @@ pub struct Workload {
     pub proxy: ProxyKind,
     /// Why it has that proxy, or none.
     pub proxy_reason: &'static str,
+    /// Whether its proxy is assumed: its Namespace, which would say whether it is injected, is not among the manifests.
+    pub proxy_assumed: bool,
     /// Whether endpoints with it speak Istio's mutual TLS (label `security.istio.io/tlsMode`).
     pub tls_mode_istio: bool,
     /// Whether it uses the node's network.
@@ -93,6 +95,7 @@ impl Workload {
 
 /// What making a workload depends on besides its own resource.
 pub(crate) struct Surroundings<'a> {
+    /// The labels of its Namespace; `None` when that is not among the manifests.
     pub namespace_labels: Option<&'a IndexMap<SmolStr, SmolStr>>,
     pub assumed_ip: IpAddr,
 }
@@ -152,7 +155,8 @@ fn build(
 ) -> Workload {
     let mut all = spec.containers.iter().chain(&spec.init_containers);
     let own_proxy = all.find(|c| c.name == "istio-proxy");
-    let (proxy, proxy_reason) = proxy_of(labels, annotations, spec, own_proxy, decided, resource, around);
+    let (proxy, proxy_reason, proxy_assumed) =
+        proxy_of(labels, annotations, spec, own_proxy, decided, resource, around);
     let mut labels = labels.clone();
     let label = labels.get("security.istio.io/tlsMode").cloned();
     if label.is_none() && own_proxy.is_none() && proxy == ProxyKind::Sidecar {
@@ -180,6 +184,7 @@ fn build(
             .unwrap_or_default(),
         proxy,
         proxy_reason,
+        proxy_assumed,
         tls_mode_istio,
         host_network: spec.host_network,
         ready,
@@ -214,7 +219,7 @@ fn proxy_of(
     decided: bool,
     resource: &Resource,
     around: &Surroundings<'_>,
-) -> (ProxyKind, &'static str) {
+) -> (ProxyKind, &'static str, bool) {
     let wants_gateway = annotations
         .get("inject.istio.io/templates")
         .is_some_and(|t| t.split(',').any(|t| t.trim() == "gateway"))
@@ -223,60 +228,19 @@ fn proxy_of(
         let alone = spec.containers.iter().all(|c| c.name == "istio-proxy") && !spec.containers.is_empty();
         let router = wants_gateway || alone || proxy.args.iter().any(|a| a == "router");
         return if router {
-            (ProxyKind::Gateway, "its only purpose is the container istio-proxy")
+            (ProxyKind::Gateway, "its only purpose is the container istio-proxy", false)
         } else {
-            (ProxyKind::Sidecar, "it has a container istio-proxy")
+            (ProxyKind::Sidecar, "it has a container istio-proxy", false)
         };
     }
     if decided {
-        return (ProxyKind::None, "the running pod has no container istio-proxy");
+        return (ProxyKind::None, "the running pod has no container istio-proxy", false);
     }
-    match injection(labels, annotations, spec, &resource.meta.namespace, around.namespace_labels) {
-        (true, reason) if wants_gateway => (ProxyKind::Gateway, reason),
-        (true, reason) => (ProxyKind::Sidecar, reason),
-        (false, reason) => (ProxyKind::None, reason),
-    }
-}
-
-/// Whether a new pod gets a proxy, and why.
-pub(crate) fn injection(
-    labels: &IndexMap<SmolStr, SmolStr>,
-    annotations: &IndexMap<SmolStr, SmolStr>,
-    spec: &PodSpec,
-    namespace: &str,
-    namespace_labels: Option<&IndexMap<SmolStr, SmolStr>>,
-) -> (bool, &'static str) {
-    let ns = |key: &str| namespace_labels.and_then(|l| l.get(key)).map(SmolStr::as_str);
-    let pod = |key: &str| labels.get(key).map(SmolStr::as_str);
-    let inject = pod("sidecar.istio.io/inject");
-    let not_refused = inject != Some("false");
-    let (injection_label, revision) = (ns("istio-injection"), ns("istio.io/rev"));
-    let selected = match (injection_label, revision) {
-        (Some("enabled"), _) => not_refused,
-        (Some(_), _) => false,
-        (None, Some(_)) => not_refused,
-        (None, None) => {
-            (inject == Some("true") && pod("istio.io/rev").is_none())
-                || (not_refused && pod("istio.io/rev").is_some())
-        }
+    let found = injection(labels, annotations, spec, &resource.meta.namespace, around.namespace_labels);
+    let kind = match found.injected {
+        true if wants_gateway => ProxyKind::Gateway,
+        true => ProxyKind::Sidecar,
+        false => ProxyKind::None,
     };
-    if !selected {
-        return match (injection_label, inject) {
-            (_, Some("false")) => (false, "its label sidecar.istio.io/inject is \"false\""),
-            (Some("disabled"), _) => (false, "its namespace has the label istio-injection: disabled"),
-            _ => (false, "neither its namespace nor its own labels ask for injection"),
-        };
-    }
-    if spec.host_network {
-        return (false, "it uses the node's network");
-    }
-    if matches!(namespace, "kube-system" | "kube-public" | "kube-node-lease" | "local-path-storage") {
-        return (false, "its namespace is never injected");
-    }
-    let value = inject.or_else(|| annotations.get("sidecar.istio.io/inject").map(SmolStr::as_str));
-    match value {
-        Some("false") => (false, "sidecar.istio.io/inject is \"false\""),
-        Some("true") => (true, "sidecar.istio.io/inject is \"true\""),
-        _ => (true, "its namespace asks for injection"),
-    }
+    (kind, found.reason, found.assumed)
 }

@@ -25,7 +25,7 @@ use super::tracer::{Member, Tracer};
 use crate::envoy::ledger::{HeaderChange, Op};
 use crate::envoy::request::{ApplicationProtocol, Connection, HttpRequest, Transport};
 use crate::envoy::{HttpDecision, HttpResponse};
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, Workload};
 use crate::origin::Origin;
 
 /// The most hops that a path may have, whatever else differs between them.
@@ -200,6 +200,23 @@ impl<'t> Walk<'t> {
         let id = format_smolstr!("A{}", self.assumptions.len() + 1);
         self.assumptions.push(Assumption { id: id.clone(), text });
         id
+    }
+
+    /// Lets the last hop rest on an assumption.
+    fn rest_on(&mut self, text: String) {
+        let id = self.assume(text);
+        if let Some(visit) = self.path.last_mut() {
+            visit.fidelity = visit.fidelity.max(Fidelity::Assumed);
+            visit.assumed.push(id);
+        }
+    }
+
+    /// Lets the last hop rest on what is assumed about the proxy of a workload.
+    fn rest_on_proxy(&mut self, workload: &Workload) {
+        if workload.proxy_assumed {
+            let namespace = &workload.namespace;
+            self.rest_on(format!("namespace {namespace} asks for injection; its Namespace is not given"));
+        }
     }
 
     /// Notes a step of the last hop.

@@ -47,11 +47,7 @@ impl Walk<'_> {
             visit.hop.request.left = lines;
         }
         if client.chosen {
-            let id = self.assume(format!("the client is {}, as nobody named one", out.workload));
-            if let Some(visit) = self.path.last_mut() {
-                visit.assumed.push(id);
-                visit.fidelity = crate::trace::Fidelity::Assumed;
-            }
+            self.rest_on(format!("the client is {}, as nobody named one", out.workload));
         }
         if let (Some(entrance), None) = (&entrance, client.workload) {
             self.enter_by(entrance, flight);
@@ -211,6 +207,7 @@ impl Walk<'_> {
         };
         let name = SmolStr::new_static(explained.0);
         self.step(StepKind::Capture, &name, &origin, Some(explained.1));
+        self.rest_on_proxy(workload);
         match capture {
             Ok(OutboundCapture::Redirected(_)) => {
                 self.at_proxy(HopKind::SidecarOutbound, index, Capture::Outbound, flight);

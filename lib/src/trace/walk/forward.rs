@@ -225,6 +225,7 @@ impl Walk<'_> {
         }
         if let Some(index) = self.mesh.workload_index_at(flight.address) {
             let Some(workload) = self.mesh.workloads().get(index) else { return };
+            self.rest_on_proxy(workload);
             let member = self.member(index);
             let inbound = member
                 .as_deref()
