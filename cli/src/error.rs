@@ -137,7 +137,19 @@ impl From<TraceError> for CliError {
             TraceError::Query(query) => query.into(),
             other => {
                 let candidates = other.candidates().to_vec();
-                Self::new(other.to_string()).candidates(candidates)
+                let out = Self::new(other.to_string()).candidates(candidates);
+                match other {
+                    TraceError::NoClient => out.help(
+                        "add the manifests of Pods or Deployments, or let --assume-platform make up a client and gateways",
+                    ),
+                    TraceError::NoEntrance { .. } => out.help(
+                        "name one with --to-gateway, or let --assume-platform make up those that Gateways select",
+                    ),
+                    TraceError::UnknownGateway { candidates, .. } if candidates.is_empty() => {
+                        out.help("--assume-platform makes up the gateways that Gateways select")
+                    }
+                    _ => out,
+                }
             }
         }
     }

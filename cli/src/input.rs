@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dryroute::diagnostic::{Code, Severity};
 use dryroute::manifest::schema::mesh_config::MeshConfig;
 use dryroute::manifest::{LoadError, Loader, is_manifest, parse_mesh_config};
-use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute::mesh::{Mesh, MeshOptions, StandIn};
 
 use crate::error::{CliError, Exit};
 use crate::{frame, scenarios, style};
@@ -27,6 +27,10 @@ pub(crate) struct Input {
     /// The mesh configuration: a MeshConfig, or the ConfigMap `istio` that holds it
     #[arg(long, value_name = "FILE")]
     mesh_config: Option<PathBuf>,
+    /// Make up what repositories of rules leave out, each as a named assumption: a client, and the gateways that Gateways
+    /// select, with the names and ports of Istio's own
+    #[arg(long)]
+    assume_platform: bool,
     /// Namespace of objects and names that name none [default: default]
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -57,7 +61,8 @@ impl Input {
 
     /// Reads everything, without a word about it.
     pub(crate) fn mesh(&self) -> Result<Mesh, CliError> {
-        let mut loader = Loader::new().default_namespace(self.namespace()?);
+        let namespace = self.namespace()?;
+        let mut loader = Loader::new().default_namespace(namespace.as_str());
         if let Some(name) = &self.scenario {
             for (file, text) in scenarios::find(name)?.manifests() {
                 loader = loader.text(format!("{name}/{file}"), text);
@@ -71,6 +76,13 @@ impl Input {
             match mesh_config(path)? {
                 Some(config) => options.mesh_config = Some(config),
                 None => loader = loader.file(path)?,
+            }
+        }
+        if self.assume_platform {
+            let mesh = Mesh::new(loader.clone().load(), options.clone());
+            for part in StandIn::for_missing(&mesh, &namespace) {
+                options.assumptions.push(part.assumption);
+                loader = loader.text(part.file, part.text);
             }
         }
         Ok(Mesh::new(loader.load(), options))

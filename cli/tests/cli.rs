@@ -145,6 +145,9 @@ cases! {
     bad_directory: "check -f cli/src/trace";
     bad_url_without_host: "trace http:///get --scenario canary";
     bad_url_scheme: "trace ftp://reviews/ --scenario canary";
+    bad_no_client: "trace http://httpbin.org/get -f scenarios/egress-gateway/lab.yaml";
+    bad_no_entrance: "trace http://httpbin.org/get --from outside -f scenarios/egress-gateway/lab.yaml";
+    trace_assumed_platform: "trace http://httpbin.org/get -f scenarios/egress-gateway/lab.yaml --assume-platform";
     bad_from: "trace http://reviews/ --scenario canary --from default/nobody";
     bad_container: "trace http://reviews/ --scenario canary --from default/sleep -c nothing";
     bad_scenario: "trace http://reviews/ --scenario canaries";

@@ -27,6 +27,7 @@ pub mod gateway;
 pub mod host_index;
 pub mod ingress;
 mod injection;
+mod platform;
 pub mod policy;
 pub mod service;
 pub mod service_index;
@@ -42,6 +43,7 @@ pub use destination_rule::{DestinationRule, DestinationRules, PlacedSubset};
 pub use endpoint::{Address, Endpoint, Health};
 pub use features::Features;
 pub use gateway::{Gateway, GatewaySelector};
+pub use platform::StandIn;
 pub use policy::{Config, Configs, selects};
 pub use service::{Registry, Resolution, Service, ServicePort, UNSPECIFIED};
 pub use service_index::ServiceIndex;
@@ -63,6 +65,8 @@ pub struct MeshOptions {
     pub features: Features,
     /// Whether Services without `clusterIP` get an assumed one, as a cluster would give them one.
     pub assume_addresses: bool,
+    /// What the caller assumes about the mesh, a sentence each; every trace names it ([`StandIn`]).
+    pub assumptions: Vec<String>,
 }
 
 impl Default for MeshOptions {
@@ -73,6 +77,7 @@ impl Default for MeshOptions {
             resource_domain: SmolStr::new_static("cluster.local"),
             features: Features::default(),
             assume_addresses: true,
+            assumptions: Vec::new(),
         }
     }
 }
@@ -178,6 +183,11 @@ impl Mesh {
     /// istiod's switches.
     pub fn features(&self) -> &Features {
         &self.options.features
+    }
+
+    /// What the caller assumes about it.
+    pub fn assumptions(&self) -> &[String] {
+        &self.options.assumptions
     }
 
     /// The mesh configuration, complete.

@@ -45,6 +45,19 @@ pub enum TraceError {
         /// Gateways that could have been meant, as Services `namespace/name`.
         candidates: Vec<SmolStr>,
     },
+    /// Nobody is named who sends it, and no workload is there to be chosen.
+    #[error("no workload is given that could send the request")]
+    NoClient,
+    /// No gateway's Service takes a request from outside of the cluster.
+    #[error("no gateway is given that takes `{host}:{port}` from outside")]
+    NoEntrance {
+        /// The URL's host.
+        host: SmolStr,
+        /// The URL's port.
+        port: u16,
+        /// The gateways that there are, as Services `namespace/name`.
+        candidates: Vec<SmolStr>,
+    },
     /// More than one gateway could be meant.
     #[error("more than one gateway could take the request")]
     AmbiguousGateway {
@@ -67,11 +80,12 @@ impl TraceError {
     /// What could have been meant.
     pub fn candidates(&self) -> &[SmolStr] {
         match self {
-            Self::Query(_) => &[],
+            Self::Query(_) | Self::NoClient => &[],
             Self::UnknownSource { candidates, .. }
             | Self::AmbiguousSource { candidates, .. }
             | Self::UnknownContainer { candidates, .. }
             | Self::UnknownGateway { candidates, .. }
+            | Self::NoEntrance { candidates, .. }
             | Self::AmbiguousGateway { candidates }
             | Self::NoGatewayPort { candidates, .. } => candidates,
         }

@@ -274,8 +274,10 @@ pub(super) fn gateway_for<'a>(mesh: &'a Mesh, query: &Query) -> Result<Entrance<
             *one,
             Some(format!("{asked} leads to the Service {} from outside of the cluster", full_name(one))),
         ),
-        [] => Err(TraceError::UnknownGateway {
-            name: asked.into(),
+        [] if all.is_empty() && query.from.is_none() => Err(TraceError::NoClient),
+        [] => Err(TraceError::NoEntrance {
+            host: asked.into(),
+            port,
             candidates: all.iter().map(|s| full_name(s)).collect(),
         }),
         many => Err(TraceError::AmbiguousGateway { candidates: many.iter().map(|s| full_name(s)).collect() }),

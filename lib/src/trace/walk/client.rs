@@ -49,6 +49,9 @@ impl Walk<'_> {
         if client.chosen {
             self.rest_on(format!("the client is {}, as nobody named one", out.workload));
         }
+        for text in self.mesh.assumptions() {
+            self.rest_on(text.clone());
+        }
         if let (Some(entrance), None) = (&entrance, client.workload) {
             self.enter_by(entrance, flight);
             return Ok(out);
