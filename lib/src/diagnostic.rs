@@ -163,6 +163,8 @@ codes! {
     NotModelled = "not-modelled", Warning;
     /// Istio settles this conflict by order of arrival; the documented tie-break is shown.
     ArrivalOrder = "arrival-order", Warning;
+    /// istiod takes no rule of a Gateway API route, because of a fault in one of them.
+    RouteRefused = "route-refused", Warning;
     /// A VirtualService names a gateway that no Gateway has; a bare name means the VirtualService's own namespace.
     MissingGateway = "missing-gateway", Warning;
     /// A VirtualService is bound to a gateway whose servers have none of its hosts, so it never applies there.

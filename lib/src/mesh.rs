@@ -12,7 +12,8 @@ use smol_str::SmolStr;
 
 use crate::diagnostic::Diagnostic;
 use crate::manifest::ManifestSet;
-use crate::manifest::schema::{gateway_api, istio, kubernetes, mesh_config::MeshConfig};
+use crate::manifest::schema::gateway_api as gw;
+use crate::manifest::schema::{istio, kubernetes, mesh_config::MeshConfig};
 
 mod arrival;
 mod auto_address;
@@ -24,6 +25,7 @@ pub mod destination_rule;
 pub mod endpoint;
 pub mod features;
 pub mod gateway;
+mod gateway_api;
 pub mod host_index;
 pub mod ingress;
 mod injection;
@@ -67,6 +69,8 @@ pub struct MeshOptions {
     pub assume_addresses: bool,
     /// What the caller assumes about the mesh, a sentence each; every trace names it ([`StandIn`]).
     pub assumptions: Vec<String>,
+    /// Whether Gateway API resources get the defaults of their CRDs, as an API server gives them.
+    pub gateway_api_defaults: bool,
 }
 
 impl Default for MeshOptions {
@@ -78,6 +82,7 @@ impl Default for MeshOptions {
             features: Features::default(),
             assume_addresses: true,
             assumptions: Vec::new(),
+            gateway_api_defaults: true,
         }
     }
 }
@@ -110,15 +115,19 @@ pub struct Policies {
     /// Secrets: their names only.
     pub secrets: Configs<kubernetes::Secret>,
     /// Gateway API gateways.
-    pub kubernetes_gateways: Configs<gateway_api::GatewaySpec>,
+    pub kubernetes_gateways: Configs<gw::GatewaySpec>,
+    /// Classes of Gateway API gateways.
+    pub gateway_classes: Configs<gw::GatewayClassSpec>,
     /// HTTPRoutes.
-    pub http_routes: Configs<gateway_api::HttpRouteSpec>,
+    pub http_routes: Configs<gw::HttpRouteSpec>,
     /// GRPCRoutes.
-    pub grpc_routes: Configs<gateway_api::GrpcRouteSpec>,
+    pub grpc_routes: Configs<gw::GrpcRouteSpec>,
     /// TLSRoutes.
-    pub tls_routes: Configs<gateway_api::TlsRouteSpec>,
+    pub tls_routes: Configs<gw::TlsRouteSpec>,
     /// TCPRoutes.
-    pub tcp_routes: Configs<gateway_api::TcpRouteSpec>,
+    pub tcp_routes: Configs<gw::TcpRouteSpec>,
+    /// ReferenceGrants.
+    pub reference_grants: Configs<gw::ReferenceGrantSpec>,
 }
 
 /// A service's endpoints, by host and namespace.

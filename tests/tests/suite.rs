@@ -12,6 +12,7 @@ mod suite {
     mod egress_gateway;
     mod extensions;
     mod gateway;
+    mod gateway_api;
     mod ingress;
     mod live;
     mod mutations;

@@ -18,6 +18,7 @@ use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
 
 use self::action::DestinationService;
+use self::headers::Sides;
 use self::redirect::ListenerScheme;
 use crate::envoy::config::{
     Action, AppendAction, ClusterSpecifier, HashPolicy, HeaderOperations, HeaderValueOption, PathSpecifier,
@@ -144,11 +145,12 @@ pub fn translate_route(
     condition: Option<(&HttpMatchRequest, Origin)>,
     options: &RouteOptions<'_>,
 ) -> Option<Route> {
-    let HttpRule { route: rule, origin, .. } = rule;
+    let HttpRule { route, origin, .. } = rule;
+    let place = |field: &str| rule.place(field);
     if condition.as_ref().is_some_and(|(condition, _)| !applies(condition, options)) {
         return None;
     }
-    let mut route_name = rule.name.clone();
+    let mut route_name = route.name.clone();
     let (route_match, route_origin) = match condition {
         Some((condition, at)) => {
             if !condition.name.is_empty() {
@@ -160,19 +162,19 @@ pub fn translate_route(
     };
     let mut headers = HeaderOperations::default();
     let mut authority = None;
-    if let Some(block) = &rule.headers {
-        let translated = headers::translate_headers_operations(block, &origin.part("headers"));
+    if let Some(block) = &route.headers {
+        let sides = Sides { request: place("headers.request"), response: place("headers.response") };
+        let translated = headers::translate_headers_operations(block, &sides);
         headers = translated.operations;
         authority = translated.authority;
     }
-    let action = if let Some(redirect) = &rule.redirect {
-        redirect::translate_redirect(redirect, options.listen_port, options.scheme, origin.part("redirect"))
-    } else if let Some(response) = &rule.direct_response {
-        redirect::translate_direct_response(response, origin.part("directResponse"))
+    let action = if let Some(redirect) = &route.redirect {
+        redirect::translate_redirect(redirect, options.listen_port, options.scheme, place("redirect"))
+    } else if let Some(response) = &route.direct_response {
+        redirect::translate_direct_response(response, place("directResponse"))
     } else {
         Action::Route(Box::new(action::translate_route_action(
             rule,
-            origin,
             &route_match,
             authority,
             &mut headers,
@@ -189,11 +191,8 @@ pub fn translate_route(
         action,
         headers,
         decorator,
-        fault: rule.fault.as_ref().and_then(|fault| fault::translate_fault(fault, &origin.part("fault"))),
-        cors: rule
-            .cors_policy
-            .as_ref()
-            .map(|cors| cors::translate_cors_policy(cors, origin.part("corsPolicy"))),
+        fault: route.fault.as_ref().and_then(|fault| fault::translate_fault(fault, &place("fault"))),
+        cors: route.cors_policy.as_ref().map(|cors| cors::translate_cors_policy(cors, place("corsPolicy"))),
         origin: route_origin,
     })
 }

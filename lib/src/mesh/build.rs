@@ -16,7 +16,7 @@ use super::workload::{Surroundings, from_pod, from_template};
 use super::{
     DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
     Service, ServiceIndex, VirtualServiceIndex, Workload, arrival, binding, destination_rule, endpoint,
-    gateway, ingress, selects, service, virtual_service,
+    gateway, gateway_api, ingress, selects, service, virtual_service,
 };
 use crate::diagnostic::Diagnostic;
 use crate::manifest::schema::kubernetes::PodTemplateSpec;
@@ -65,7 +65,22 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
     };
     let (services, endpoints) = services(&manifests, &options, &config, &policies, &lookup, &mut addresses);
     let service_index = ServiceIndex::new(&services, &endpoints);
-    let (mut gateways, generated) = ingresses(&manifests, &options, &config, &policies);
+    let (mut gateways, mut generated) = ingresses(&manifests, &options, &config, &policies);
+    if options.features.gateway_api {
+        let has_host =
+            |host: &str, namespace: &str| service_index.representative(&services, host, namespace).is_some();
+        let given = gateway_api::Given {
+            policies: &policies,
+            namespaces: &namespaces,
+            cluster_domain: &options.cluster_domain,
+            export_to: &config.default_virtual_service_export_to,
+            api_defaults: options.gateway_api_defaults,
+            has_host: &has_host,
+        };
+        let (made, said) = gateway_api::convert(&gateway_api::Surroundings::new(&manifests, given));
+        generated.extend(made);
+        diagnostics.extend(said);
+    }
     gateways.extend(manifests.resources().filter_map(|r| match &r.spec {
         Spec::Gateway(spec) => Some(gateway::from_resource(r, spec)),
         _ => None,
@@ -170,10 +185,12 @@ fn policies(manifests: &ManifestSet) -> Policies {
             Spec::IngressClass(s) => p.ingress_classes.push(r, s),
             Spec::Secret(s) => p.secrets.push(r, s),
             Spec::KubernetesGateway(s) => p.kubernetes_gateways.push(r, s),
+            Spec::GatewayClass(s) => p.gateway_classes.push(r, s),
             Spec::HttpRoute(s) => p.http_routes.push(r, s),
             Spec::GrpcRoute(s) => p.grpc_routes.push(r, s),
             Spec::TlsRoute(s) => p.tls_routes.push(r, s),
             Spec::TcpRoute(s) => p.tcp_routes.push(r, s),
+            Spec::ReferenceGrant(s) => p.reference_grants.push(r, s),
             _ => {}
         }
     }
@@ -190,10 +207,12 @@ fn policies(manifests: &ManifestSet) -> Policies {
     p.ingress_classes.sort();
     p.secrets.sort();
     p.kubernetes_gateways.sort();
+    p.gateway_classes.sort();
     p.http_routes.sort();
     p.grpc_routes.sort();
     p.tls_routes.sort();
     p.tcp_routes.sort();
+    p.reference_grants.sort();
     p
 }
 

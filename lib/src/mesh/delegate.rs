@@ -25,6 +25,7 @@ fn merge_rule(root: &HttpRule, leaf: &HttpRule) -> Option<HttpRule> {
         route: merge_route(&root.route, &leaf.route, matches),
         origin: leaf.origin.clone(),
         match_origins,
+        places: leaf.places.clone(),
     })
 }
 

@@ -234,7 +234,7 @@ fn http_rule(
         }],
         ..HttpRoute::default()
     };
-    Some(HttpRule { route, origin, match_origins })
+    Some(HttpRule { route, origin, match_origins, places: Vec::new() })
 }
 
 /// The match of a path without a type that says more; `None` matches everything.

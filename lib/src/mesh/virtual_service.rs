@@ -41,6 +41,17 @@ pub struct HttpRule {
     pub origin: Origin,
     /// Where each match is written.
     pub match_origins: Vec<Origin>,
+    /// Where fields are written, by their paths in a VirtualService's rule, if the resource that the rule comes from has
+    /// them elsewhere.
+    pub places: Vec<(SmolStr, Origin)>,
+}
+
+impl HttpRule {
+    /// Where a field is written, by its path in a VirtualService's rule.
+    pub fn place(&self, field: &str) -> Origin {
+        let place = self.places.iter().find(|(name, _)| name == field);
+        place.map_or_else(|| self.origin.part(field), |(_, origin)| origin.clone())
+    }
 }
 
 /// A TCP or TLS rule and where it is written.
@@ -161,7 +172,8 @@ pub(crate) fn from_resource(
             let match_origins = (0..route.match_.len())
                 .map(|m| resource.origin(format_smolstr!("spec.http[{i}].match[{m}]")))
                 .collect();
-            HttpRule { route, origin: resource.origin(format_smolstr!("spec.http[{i}]")), match_origins }
+            let origin = resource.origin(format_smolstr!("spec.http[{i}]"));
+            HttpRule { route, origin, match_origins, places: Vec::new() }
         })
         .collect();
     let tls = spec

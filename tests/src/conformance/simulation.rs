@@ -103,6 +103,8 @@ pub fn proxy(case: &Case) -> Proxy {
         features,
         // Istio's fake registry invents no addresses.
         assume_addresses: false,
+        // Its Gateway API resources never pass an API server.
+        gateway_api_defaults: false,
         ..MeshOptions::default()
     };
     let record = &case.proxy;

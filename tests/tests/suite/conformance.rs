@@ -22,7 +22,7 @@ fn hold(suite: Suite, folder: &str, file: &str, floor: usize) {
 
 #[test]
 fn simulation() {
-    hold(Suite::Simulation, "simulation", "cases.jsonl", 251);
+    hold(Suite::Simulation, "simulation", "cases.jsonl", 552);
 }
 
 #[test]
@@ -68,6 +68,11 @@ fn differential_inbound_mtls() {
 #[test]
 fn differential_inbound_http() {
     hold(Suite::Differential, "differential", "inbound-http.jsonl", 1186);
+}
+
+#[test]
+fn differential_gateway_api() {
+    hold(Suite::Differential, "differential", "gateway-api.jsonl", 361);
 }
 
 #[test]

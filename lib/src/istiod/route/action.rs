@@ -4,9 +4,9 @@
 //! those of weight zero are left out. istiod: `route.go: applyHTTPRouteDestination, processDestination,
 //! processWeightedDestination, GetDestinationCluster`.
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
-use super::headers::{extend, translate_headers_operations};
+use super::headers::{Sides, extend, translate_headers_operations};
 use super::retry::convert_policy;
 use super::{RouteOptions, Semantics, duration, fault};
 use crate::envoy::config::{
@@ -14,9 +14,8 @@ use crate::envoy::config::{
     RequestMirrorPolicy, RouteAction, RouteMatch, WeightedCluster,
 };
 use crate::istiod::name::outbound_cluster;
-use crate::manifest::schema::istio::{
-    ConsistentHashLb, Destination, HttpRoute, HttpRouteDestination, Percent,
-};
+use crate::manifest::schema::istio::{ConsistentHashLb, Destination, HttpRouteDestination, Percent};
+use crate::mesh::HttpRule;
 use crate::origin::Origin;
 
 /// Istio's timeout when a rule has none: no limit.
@@ -52,17 +51,22 @@ pub fn destination_cluster(
     outbound_cluster(host, port, &destination.subset)
 }
 
-/// Translates the destinations of `rule`, written at `origin`; header operations of a single destination go to `headers`.
+/// Translates the destinations of `rule`; header operations of a single destination go to `headers`.
 pub fn translate_route_action(
-    rule: &HttpRoute,
-    origin: &Origin,
+    rule: &HttpRule,
     condition: &RouteMatch,
     mut authority: Option<(SmolStr, Origin)>,
     headers: &mut HeaderOperations,
     options: &RouteOptions<'_>,
 ) -> RouteAction {
-    let (timeout, timeout_origin) = match rule.timeout {
-        Some(timeout) => (duration(timeout), origin.part("timeout")),
+    let HttpRule { route, .. } = rule;
+    let place = |field: &str| rule.place(field);
+    let sides = |i: usize| Sides {
+        request: place(&format_smolstr!("route[{i}].headers.request")),
+        response: place(&format_smolstr!("route[{i}].headers.response")),
+    };
+    let (timeout, timeout_origin) = match route.timeout {
+        Some(timeout) => (duration(timeout), place("timeout")),
         None => (std::time::Duration::ZERO, NO_TIMEOUT),
     };
     let mut action = RouteAction {
@@ -80,37 +84,35 @@ pub fn translate_route_action(
         rewrite_origin: None,
         timeout_origin,
     };
-    if let Some(rewrite) = &rule.rewrite {
-        let at = origin.part("rewrite");
+    if let Some(rewrite) = &route.rewrite {
         action.append_x_forwarded_host = options.append_x_forwarded_host;
         if let Some(regex) = &rewrite.uri_regex_rewrite {
             action.regex_rewrite =
                 Some(RegexRewrite { pattern: regex.match_.clone(), substitution: regex.rewrite.clone() });
-            action.rewrite_origin = Some(at.part("uriRegexRewrite"));
+            action.rewrite_origin = Some(place("rewrite.uriRegexRewrite"));
         } else if !rewrite.uri.is_empty() {
             if options.semantics == Semantics::GatewayApi && rewrite.uri == "/" {
                 action.regex_rewrite = Some(remove_prefix(condition));
             } else {
                 action.prefix_rewrite = Some(rewrite.uri.clone());
             }
-            action.rewrite_origin = Some(at.part("uri"));
+            action.rewrite_origin = Some(place("rewrite.uri"));
         }
         if !rewrite.authority.is_empty() {
-            authority = Some((rewrite.authority.clone(), at.part("authority")));
+            authority = Some((rewrite.authority.clone(), place("rewrite.authority")));
         }
     }
     if let Some((authority, at)) = authority {
         action.host_rewrite = HostRewrite::Literal(authority);
         action.rewrite_origin.get_or_insert(at);
     }
-    action.request_mirror_policies = mirrors(rule, origin, options);
+    action.request_mirror_policies = mirrors(rule, options);
 
     let mut consistent_hash = false;
-    if let [destination] = rule.route.as_slice() {
-        let at = origin.part("route[0]");
+    if let [destination] = route.route.as_slice() {
         action.cluster = ClusterSpecifier::Cluster(cluster_of(destination, options));
         if let Some(block) = &destination.headers {
-            let translated = translate_headers_operations(block, &at.part("headers"));
+            let translated = translate_headers_operations(block, &sides(0));
             extend(headers, translated.operations);
             // The rule's own authority wins, as it would with several destinations.
             if let (Some((authority, at)), HostRewrite::None) = (translated.authority, &action.host_rewrite) {
@@ -123,20 +125,19 @@ pub fn translate_route_action(
         action.hash_policy.extend(hash);
     } else {
         let mut clusters = Vec::new();
-        for (i, destination) in rule.route.iter().enumerate() {
+        for (i, destination) in route.route.iter().enumerate() {
             let Some(weight) = u32::try_from(destination.weight).ok().filter(|weight| *weight > 0) else {
                 continue;
             };
-            let at = origin.element("route", i);
             let mut cluster = WeightedCluster {
                 name: cluster_of(destination, options),
                 weight,
                 headers: HeaderOperations::default(),
                 host_rewrite_literal: None,
-                origin: at.clone(),
+                origin: place(&format_smolstr!("route[{i}]")),
             };
             if let Some(block) = &destination.headers {
-                let translated = translate_headers_operations(block, &at.part("headers"));
+                let translated = translate_headers_operations(block, &sides(i));
                 cluster.headers = translated.operations;
                 cluster.host_rewrite_literal = translated.authority.map(|(authority, _)| authority);
             }
@@ -145,7 +146,7 @@ pub fn translate_route_action(
         }
         action.cluster = ClusterSpecifier::WeightedClusters(clusters);
     }
-    let retries = rule.retries.as_ref().map(|retries| (retries, origin.part("retries")));
+    let retries = route.retries.as_ref().map(|retries| (retries, place("retries")));
     let retries = retries.or_else(|| options.default_retries.clone());
     action.retry_policy = convert_policy(retries, consistent_hash);
     action
@@ -179,7 +180,8 @@ fn cluster_for(destination: &Destination, options: &RouteOptions<'_>) -> SmolStr
 }
 
 /// Translates `mirror` and `mirrors`; a share of zero leaves a mirror out. istiod: `route.go: MirrorPercent`.
-fn mirrors(rule: &HttpRoute, origin: &Origin, options: &RouteOptions<'_>) -> Vec<RequestMirrorPolicy> {
+fn mirrors(rule: &HttpRule, options: &RouteOptions<'_>) -> Vec<RequestMirrorPolicy> {
+    let HttpRule { route, .. } = rule;
     const ALL: u32 = 1_000_000;
     let mut out = Vec::new();
     let mut push = |destination: &Destination, fraction: Option<u32>, origin: Origin| {
@@ -193,18 +195,18 @@ fn mirrors(rule: &HttpRoute, origin: &Origin, options: &RouteOptions<'_>) -> Vec
         }
     };
     let share = |percent: &Percent| (percent.value > 0.0).then(|| fault::millionths(percent));
-    if let Some(destination) = &rule.mirror {
-        let fraction = match (&rule.mirror_percentage, rule.mirror_percent) {
+    if let Some(destination) = &route.mirror {
+        let fraction = match (&route.mirror_percentage, route.mirror_percent) {
             (Some(percent), _) => share(percent),
             (None, Some(percent)) => (percent > 0).then(|| percent.saturating_mul(ALL / 100)),
             (None, None) => Some(ALL),
         };
-        push(destination, fraction, origin.part("mirror"));
+        push(destination, fraction, rule.place("mirror"));
     }
-    for (i, mirror) in rule.mirrors.iter().enumerate() {
+    for (i, mirror) in route.mirrors.iter().enumerate() {
         if let Some(destination) = &mirror.destination {
             let fraction = mirror.percentage.as_ref().map_or(Some(ALL), share);
-            push(destination, fraction, origin.element("mirrors", i));
+            push(destination, fraction, rule.place(&format_smolstr!("mirrors[{i}]")));
         }
     }
     out
@@ -217,7 +219,7 @@ fn remove_prefix(condition: &RouteMatch) -> RegexRewrite {
         _ => "",
     };
     RegexRewrite {
-        pattern: smol_str::format_smolstr!("^{}(/?)(.*)", regex::escape(prefix)),
+        pattern: format_smolstr!("^{}(/?)(.*)", regex::escape(prefix)),
         substitution: SmolStr::new_static(r"/\2"),
     }
 }

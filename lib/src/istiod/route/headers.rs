@@ -19,26 +19,35 @@ pub struct TranslatedHeaders {
     pub authority: Option<(SmolStr, Origin)>,
 }
 
-/// Translates a `headers` block written at `origin`.
-pub fn translate_headers_operations(headers: &Headers, origin: &Origin) -> TranslatedHeaders {
+/// Where the two sides of a `headers` block are written.
+#[derive(Clone, Debug)]
+pub struct Sides {
+    /// Where the operations on requests are.
+    pub request: Origin,
+    /// Where the operations on responses are.
+    pub response: Origin,
+}
+
+/// Translates a `headers` block written at `sides`.
+pub fn translate_headers_operations(headers: &Headers, sides: &Sides) -> TranslatedHeaders {
     let mut out = TranslatedHeaders::default();
     if let Some(request) = &headers.request {
-        let at = origin.part("request");
+        let at = &sides.request;
         let set = append(&request.set, AppendAction::OverwriteIfExistsOrAdd, &at.part("set"));
         let add = append(&request.add, AppendAction::AppendIfExistsOrAdd, &at.part("add"));
         out.operations.request_headers_to_add = set.0;
         out.operations.request_headers_to_add.extend(add.0);
         // A value from `set` wins over one from `add`.
         out.authority = set.1.or(add.1);
-        out.operations.request_headers_to_remove = removals(request, &at);
+        out.operations.request_headers_to_remove = removals(request, at);
     }
     if let Some(response) = &headers.response {
-        let at = origin.part("response");
+        let at = &sides.response;
         let set = append(&response.set, AppendAction::OverwriteIfExistsOrAdd, &at.part("set"));
         let add = append(&response.add, AppendAction::AppendIfExistsOrAdd, &at.part("add"));
         out.operations.response_headers_to_add = set.0;
         out.operations.response_headers_to_add.extend(add.0);
-        out.operations.response_headers_to_remove = removals(response, &at);
+        out.operations.response_headers_to_remove = removals(response, at);
     }
     out
 }

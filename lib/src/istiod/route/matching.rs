@@ -54,7 +54,8 @@ pub fn translate_route_match(
     out.case_sensitive = !condition.ignore_uri_case;
     let mut path_origin = origin.clone();
     if let Some(uri) = &condition.uri {
-        path_origin = origin.part("uri");
+        // The resource of a Gateway API route has another name for it.
+        path_origin = origin.part(if semantics == Semantics::GatewayApi { "path" } else { "uri" });
         match uri {
             StringMatch::Exact(path) => out.path = PathSpecifier::Path(path.clone()),
             StringMatch::Prefix(prefix) if semantics.separates_segments() && prefix != "/" => {
