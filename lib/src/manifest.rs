@@ -19,6 +19,7 @@ mod embedded;
 mod kind;
 mod load;
 mod locate;
+mod plain;
 mod read;
 mod resource;
 mod scalar;

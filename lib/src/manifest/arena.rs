@@ -8,13 +8,14 @@ use std::borrow::Cow;
 use rustc_hash::FxHashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
+use super::plain;
 use super::scalar::{Resolved, resolve};
 
 /// Deepest nesting that is read.
 pub(crate) const MAX_DEPTH: usize = 128;
 
 /// What a node is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content<'a> {
     Scalar(Cow<'a, str>, Resolved),
     Sequence,
@@ -25,7 +26,7 @@ pub(crate) enum Content<'a> {
 }
 
 /// A node and where it starts: line and column from 1.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node<'a> {
     pub content: Content<'a>,
     pub end: u32,
@@ -34,7 +35,7 @@ pub(crate) struct Node<'a> {
 }
 
 /// A document's nodes; the root is node 0.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Arena<'a> {
     pub nodes: Vec<Node<'a>>,
     /// Keys that stand twice in one mapping: the later key's node.
@@ -75,6 +76,11 @@ impl SyntaxError {
 impl<'a> Arena<'a> {
     /// Reads the first document of `text`; an empty document is a null scalar.
     pub(crate) fn parse(text: &'a str) -> Result<Self, SyntaxError> {
+        plain::parse(text).map_or_else(|| Self::parse_fully(text), Ok)
+    }
+
+    /// The same by the full parser alone.
+    pub(super) fn parse_fully(text: &'a str) -> Result<Self, SyntaxError> {
         refuse_what_kubernetes_refuses(text)?;
         let mut arena = Self::default();
         arena.nodes.reserve(text.len() / 16);
@@ -159,13 +165,13 @@ impl<'a> Arena<'a> {
         Ok(arena)
     }
 
-    fn push(&mut self, content: Content<'a>, line: u32, column: u32) {
+    pub(super) fn push(&mut self, content: Content<'a>, line: u32, column: u32) {
         let end = self.nodes.len() as u32 + 1;
         self.nodes.push(Node { content, end, line, column });
     }
 
     /// Ends the collection that starts at `start`, and looks at a mapping's keys.
-    fn close(&mut self, start: u32) -> Result<(), SyntaxError> {
+    pub(super) fn close(&mut self, start: u32) -> Result<(), SyntaxError> {
         let end = self.nodes.len() as u32;
         let mut special = false;
         if let Some(Node { content: Content::Mapping(_), .. }) = self.nodes.get(start as usize) {
@@ -334,7 +340,11 @@ fn is_core_tag(tag: Option<&Tag>, suffix: &str) -> bool {
     tag.is_some_and(|t| t.suffix == suffix && (t.is_yaml_core_schema() || t.handle == "!!"))
 }
 
-fn scalar_type(value: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Resolved, &'static str> {
+pub(super) fn scalar_type(
+    value: &str,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+) -> Result<Resolved, &'static str> {
     if tag.is_some() {
         if is_core_tag(tag, "str") || is_core_tag(tag, "binary") {
             return Ok(Resolved::Str);

@@ -23,39 +23,29 @@ pub(crate) fn normalise(text: &str) -> Cow<'_, str> {
 
 /// Splits at lines that begin with `---`; a part that holds nothing but directives belongs to the next one.
 pub(crate) fn documents(text: &str) -> Vec<Document<'_>> {
+    let bytes = text.as_bytes();
     let mut parts = Vec::new();
     let mut start = 0;
-    let mut start_line = 0;
-    let mut at = 0;
-    let mut only_directives = true;
-    let mut has_directive = false;
-    for (line, piece) in (0u32..).zip(text.split_inclusive('\n')) {
-        let is_marker = piece
-            .strip_prefix("---")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
-        if is_marker && at > start && !(has_directive && only_directives) {
-            push(&mut parts, text, start, at, start_line);
-            start = at;
-            start_line = line;
-            has_directive = false;
+    let mut line = 0;
+    let markers = memchr::memmem::find_iter(bytes, b"\n---").map(|at| at + 1).filter(|at| {
+        matches!(bytes.get(at + 3), None | Some(b' ' | b'\t' | b'\r' | b'\n'))
+    });
+    for end in markers.chain([text.len()]) {
+        let Some(part) = text.get(start..end) else { break };
+        if end < text.len() && has_only_directives(part) {
+            continue;
         }
-        if is_marker {
-            only_directives = false;
-        } else if piece.starts_with('%') && only_directives {
-            has_directive = true;
-        } else if !piece.trim().is_empty() && !piece.starts_with('#') {
-            only_directives = false;
-        }
-        at += piece.len();
+        parts.push(Document { text: part, line, offset: start });
+        line += memchr::memchr_iter(b'\n', part.as_bytes()).count() as u32;
+        start = end;
     }
-    push(&mut parts, text, start, at, start_line);
     parts
 }
 
-fn push<'a>(parts: &mut Vec<Document<'a>>, text: &'a str, start: usize, end: usize, line: u32) {
-    if let Some(part) = text.get(start..end) {
-        parts.push(Document { text: part, line, offset: start });
-    }
+/// Whether a part holds directives, and nothing else but comments.
+fn has_only_directives(part: &str) -> bool {
+    let mut content = part.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).peekable();
+    content.peek().is_some() && content.all(|line| line.starts_with('%'))
 }
 
 /// Makes a tab after a mapping's colon a space: YAML allows it there, the parser does not.
