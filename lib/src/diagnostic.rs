@@ -163,6 +163,8 @@ codes! {
     NotModelled = "not-modelled", Warning;
     /// Istio settles this conflict by order of arrival; the documented tie-break is shown.
     ArrivalOrder = "arrival-order", Warning;
+    /// istiod does not open a listener of a Gateway API gateway, because something that it needs is not valid or not there.
+    ListenerNotOpened = "listener-not-opened", Warning;
     /// istiod takes no rule of a Gateway API route, because of a fault in one of them.
     RouteRefused = "route-refused", Warning;
     /// A VirtualService names a gateway that no Gateway has; a bare name means the VirtualService's own namespace.

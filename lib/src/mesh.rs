@@ -116,6 +116,8 @@ pub struct Policies {
     pub secrets: Configs<kubernetes::Secret>,
     /// Gateway API gateways.
     pub kubernetes_gateways: Configs<gw::GatewaySpec>,
+    /// Further listeners of Gateway API gateways.
+    pub listener_sets: Configs<gw::ListenerSetSpec>,
     /// Classes of Gateway API gateways.
     pub gateway_classes: Configs<gw::GatewayClassSpec>,
     /// HTTPRoutes.

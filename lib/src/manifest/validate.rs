@@ -27,6 +27,8 @@ mod unreachable;
 mod virtual_service;
 mod workload;
 
+pub(crate) use gateway::is_cipher;
+
 pub use selector::{Exported, export_to};
 
 use report::{At, Report};

@@ -10,7 +10,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::gateway::{Gateway, without_namespace};
 use super::virtual_service::{MESH_GATEWAY, VirtualService};
-use super::{Policies, host};
+use super::{Generator, Policies, host};
 use crate::diagnostic::{Code, Diagnostic, Place};
 
 /// What there is to say about the gateways of all VirtualServices that users wrote.
@@ -22,7 +22,7 @@ pub(crate) fn diagnostics(
     let by_name: FxHashMap<&str, &Gateway> =
         gateways.iter().map(|gateway| (gateway.full_name.as_str(), &**gateway)).collect();
     let mut out = Vec::new();
-    for virtual_service in virtual_services.iter().filter(|vs| vs.generator == super::Generator::User) {
+    for virtual_service in virtual_services.iter().filter(|vs| vs.generator == Generator::User) {
         for (index, name) in virtual_service.gateways.iter().enumerate() {
             if *name == MESH_GATEWAY {
                 continue;
@@ -51,7 +51,8 @@ pub fn meant_gateway<'g>(
         (false, false) => 0,
     };
     let mut best: Option<(u8, &Gateway)> = None;
-    for gateway in gateways {
+    // What istiod makes of Gateway API resources takes no VirtualServices that users write.
+    for gateway in gateways.iter().filter(|gateway| gateway.generator != Generator::GatewayApi) {
         let rank = rank(gateway);
         if rank > best.map_or(0, |(best, _)| best) {
             best = Some((rank, gateway));

@@ -77,9 +77,10 @@ pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
             api_defaults: options.gateway_api_defaults,
             has_host: &has_host,
         };
-        let (made, said) = gateway_api::convert(&gateway_api::Surroundings::new(&manifests, given));
-        generated.extend(made);
-        diagnostics.extend(said);
+        let made = gateway_api::convert(&gateway_api::Surroundings::new(&manifests, given));
+        gateways.extend(made.gateways);
+        generated.extend(made.virtual_services);
+        diagnostics.extend(made.diagnostics);
     }
     gateways.extend(manifests.resources().filter_map(|r| match &r.spec {
         Spec::Gateway(spec) => Some(gateway::from_resource(r, spec)),
@@ -185,6 +186,7 @@ fn policies(manifests: &ManifestSet) -> Policies {
             Spec::IngressClass(s) => p.ingress_classes.push(r, s),
             Spec::Secret(s) => p.secrets.push(r, s),
             Spec::KubernetesGateway(s) => p.kubernetes_gateways.push(r, s),
+            Spec::ListenerSet(s) => p.listener_sets.push(r, s),
             Spec::GatewayClass(s) => p.gateway_classes.push(r, s),
             Spec::HttpRoute(s) => p.http_routes.push(r, s),
             Spec::GrpcRoute(s) => p.grpc_routes.push(r, s),
@@ -207,6 +209,7 @@ fn policies(manifests: &ManifestSet) -> Policies {
     p.ingress_classes.sort();
     p.secrets.sort();
     p.kubernetes_gateways.sort();
+    p.listener_sets.sort();
     p.gateway_classes.sort();
     p.http_routes.sort();
     p.grpc_routes.sort();

@@ -178,7 +178,7 @@ pub(crate) fn from_resource(resource: &Resource, spec: &schema::Gateway) -> Gate
 }
 
 /// Resolves `./host` to the Gateway's namespace and `*/host` to `host`; `*/*` stands for everything.
-fn sanitize_hosts(hosts: &[SmolStr], namespace: &str) -> Vec<SmolStr> {
+pub(super) fn sanitize_hosts(hosts: &[SmolStr], namespace: &str) -> Vec<SmolStr> {
     let mut out = Vec::with_capacity(hosts.len());
     for host in hosts {
         match host.split_once('/') {

@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
+use crate::manifest::schema::kubernetes::{Selector, SelectorRequirement};
 use crate::manifest::{Resource, Timestamp};
 use crate::origin::{Origin, ResourceId};
 
@@ -88,6 +89,25 @@ impl<T> Configs<T> {
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
+}
+
+/// Whether a Kubernetes selector chooses something with these labels; `None` where the selector is not valid.
+///
+/// Kubernetes: `apimachinery/pkg/apis/meta/v1/helpers.go: LabelSelectorAsSelector`.
+pub fn selector_matches(selector: &Selector, labels: &IndexMap<SmolStr, SmolStr>) -> Option<bool> {
+    let mut out = selects(&selector.match_labels, labels);
+    for SelectorRequirement { key, operator, values } in &selector.match_expressions {
+        let own = labels.get(key);
+        let among = own.is_some_and(|own| values.contains(own));
+        out &= match (operator.as_str(), values.is_empty()) {
+            ("In", false) => among,
+            ("NotIn", false) => !among,
+            ("Exists", true) => own.is_some(),
+            ("DoesNotExist", true) => own.is_none(),
+            _ => return None,
+        };
+    }
+    Some(out)
 }
 
 /// Whether a selector's labels are all among a workload's.

@@ -72,7 +72,12 @@ fn differential_inbound_http() {
 
 #[test]
 fn differential_gateway_api() {
-    hold(Suite::Differential, "differential", "gateway-api.jsonl", 361);
+    hold(Suite::Differential, "differential", "gateway-api.jsonl", 979);
+}
+
+#[test]
+fn differential_gateway_api_more() {
+    hold(Suite::Differential, "differential", "gateway-api-more.jsonl", 1233);
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn ciphers(report: &mut Report<'_>, at: &At<'_>, tls: &ServerTlsSettings) {
 }
 
 /// istiod: `security.go: IsValidCipherSuite`; what begins with an operator is not looked into.
-fn is_cipher(name: &str) -> bool {
+pub(crate) fn is_cipher(name: &str) -> bool {
     name == "ALL"
         || name.bytes().next().is_none_or(|b| !b.is_ascii_alphanumeric() && b.is_ascii())
         || CIPHERS.contains(&name)

@@ -1,7 +1,8 @@
 //! Where does a backend of a rule send requests?
 //!
-//! istiod routes to the cluster of a backend that does not exist all the same, and leaves out only mirrors to it. Invariant: a backend that is not granted, or of a kind that istiod does not route to, keeps its share and has
-//! an empty destination, which answers with 500. istiod: `pilot/pkg/config/kube/gateway/conversion.go: buildDestination,
+//! istiod routes to the cluster of a backend that does not exist all the same, and leaves out only mirrors to it.
+//! Invariant: a backend that is not granted, or of a kind that istiod does not route to, keeps its share and has an empty
+//! destination, which answers with 500. istiod: `pilot/pkg/config/kube/gateway/conversion.go: buildDestination,
 //! isInvalidBackend, buildHTTPDestination, buildTCPDestination`.
 
 use smol_str::{SmolStr, format_smolstr};

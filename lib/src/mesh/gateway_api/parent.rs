@@ -8,6 +8,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::super::{MESH_GATEWAY, host};
 use super::Surroundings;
+use super::class::{GATEWAY_CONTROLLER, WAYPOINT_CONTROLLER};
 use super::reference::{GATEWAY_API, ParentKind, RouteKind};
 use crate::manifest::schema::gateway_api::ParentReference;
 use crate::manifest::{Resource, Spec};
@@ -164,10 +165,7 @@ fn is_behind_foreign_waypoint(parent: &Resource, around: &Surroundings<'_>) -> b
     let Some(waypoint) = gateways.find(|gateway| gateway.name == name) else { return false };
     let class = around.policies.gateway_classes.iter().find(|c| c.name == waypoint.spec.gateway_class_name);
     class.is_some_and(|class| {
-        !matches!(
-            class.spec.controller_name.as_str(),
-            "istio.io/mesh-controller" | "istio.io/gateway-controller"
-        )
+        !matches!(class.spec.controller_name.as_str(), WAYPOINT_CONTROLLER | GATEWAY_CONTROLLER)
     })
 }
 

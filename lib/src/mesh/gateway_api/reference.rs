@@ -40,6 +40,16 @@ impl ParentKind {
         }
     }
 
+    /// The kind's name.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
+            Self::Service => "Service",
+            Self::ServiceEntry => "ServiceEntry",
+        }
+    }
+
     /// Whether it stands for the mesh, that is for sidecars.
     pub(super) const fn is_mesh(self) -> bool {
         matches!(self, Self::Service | Self::ServiceEntry)
