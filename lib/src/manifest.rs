@@ -67,6 +67,8 @@ pub struct ManifestSet {
     places: Vec<StoredPlace>,
     /// Whether a resource takes part: not refused, not overridden by a later one.
     active: Vec<bool>,
+    /// How many resources at the end nobody wrote.
+    derived: usize,
     diagnostics: Vec<Diagnostic>,
     /// Fields that are written and not translated, by resource.
     not_yet: Vec<(ResourceId, SmolStr)>,
@@ -94,10 +96,11 @@ impl ManifestSet {
         &self.unknown_kinds
     }
 
-    /// How many resources of each kind take part.
+    /// How many of the resources that were read take part, by kind.
     pub fn counts(&self) -> std::collections::BTreeMap<Kind, usize> {
         let mut counts = std::collections::BTreeMap::new();
-        for resource in self.resources() {
+        let read = self.resources.len().saturating_sub(self.derived);
+        for resource in self.resources().filter(|resource| (resource.id.0 as usize) < read) {
             *counts.entry(resource.kind).or_default() += 1;
         }
         counts

@@ -69,7 +69,8 @@ pub struct MeshOptions {
     pub assume_addresses: bool,
     /// What the caller assumes about the mesh, a sentence each; every trace names it ([`StandIn`]).
     pub assumptions: Vec<String>,
-    /// Whether Gateway API resources get the defaults of their CRDs, as an API server gives them.
+    /// Whether Gateway API resources get what a cluster gives them: the defaults of their CRDs from the API server, and the
+    /// proxies that istiod deploys for Gateways.
     pub gateway_api_defaults: bool,
 }
 

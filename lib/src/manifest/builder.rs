@@ -56,13 +56,7 @@ impl ManifestBuilder {
 
     /// Adds a resource with its status, such as the addresses of a pod.
     pub fn add_with_status(&mut self, meta: Meta, spec: Spec, status: Status) -> ResourceId {
-        let kind = spec.kind();
-        let api_version = match kind.group() {
-            "" => SmolStr::new_static("v1"),
-            group => smol_str::format_smolstr!("{group}/v1"),
-        };
-        let resource = Resource { id: ResourceId(0), kind, api_version, meta, spec, status };
-        self.set.admit(resource, Admission::Validate, &mut self.names)
+        self.set.admit(resource(meta, spec, status), Admission::Validate, &mut self.names)
     }
 
     /// The set of all resources.
@@ -71,7 +65,27 @@ impl ManifestBuilder {
     }
 }
 
+/// A resource without a number.
+fn resource(meta: Meta, spec: Spec, status: Status) -> Resource {
+    let kind = spec.kind();
+    let api_version = match kind.group() {
+        "" => SmolStr::new_static("v1"),
+        group => smol_str::format_smolstr!("{group}/v1"),
+    };
+    Resource { id: ResourceId(0), kind, api_version, meta, spec, status }
+}
+
 impl ManifestSet {
+    /// Takes in, at the end, a resource that the cluster makes of the one numbered `from`, at that one's place.
+    pub(crate) fn derive(&mut self, from: ResourceId, meta: Meta, spec: Spec) {
+        if let Some(place) = self.places.get(from.0 as usize).cloned() {
+            self.places.push(place);
+        }
+        // Nobody wrote it, so it stands beside whatever has its name.
+        self.admit(resource(meta, spec, Status::None), Admission::Admitted, &mut Names::default());
+        self.derived += 1;
+    }
+
     /// Takes a resource in under the next number.
     pub(super) fn admit(
         &mut self,

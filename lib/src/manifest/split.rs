@@ -27,9 +27,9 @@ pub(crate) fn documents(text: &str) -> Vec<Document<'_>> {
     let mut parts = Vec::new();
     let mut start = 0;
     let mut line = 0;
-    let markers = memchr::memmem::find_iter(bytes, b"\n---").map(|at| at + 1).filter(|at| {
-        matches!(bytes.get(at + 3), None | Some(b' ' | b'\t' | b'\r' | b'\n'))
-    });
+    let markers = memchr::memmem::find_iter(bytes, b"\n---")
+        .map(|at| at + 1)
+        .filter(|at| matches!(bytes.get(at + 3), None | Some(b' ' | b'\t' | b'\r' | b'\n')));
     for end in markers.chain([text.len()]) {
         let Some(part) = text.get(start..end) else { break };
         if end < text.len() && has_only_directives(part) {
@@ -44,7 +44,8 @@ pub(crate) fn documents(text: &str) -> Vec<Document<'_>> {
 
 /// Whether a part holds directives, and nothing else but comments.
 fn has_only_directives(part: &str) -> bool {
-    let mut content = part.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).peekable();
+    let mut content =
+        part.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).peekable();
     content.peek().is_some() && content.all(|line| line.starts_with('%'))
 }
 

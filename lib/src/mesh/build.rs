@@ -41,12 +41,20 @@ impl Addresses {
     }
 }
 
-pub(super) fn build(manifests: ManifestSet, options: MeshOptions) -> Mesh {
+pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
     let mut diagnostics = Vec::new();
     let config = EffectiveConfig::new(mesh_config(&manifests, &options, &mut diagnostics));
     let mut addresses = Addresses { next_service: 0, next_pod: 0 };
     let namespaces = namespaces(&manifests);
     let policies = policies(&manifests);
+    if options.features.gateway_api && options.gateway_api_defaults {
+        let features = &options.features;
+        for (gateway, meta, spec) in
+            gateway_api::deployment::missing(&manifests, &policies, &namespaces, features)
+        {
+            manifests.derive(gateway, meta, spec);
+        }
+    }
     let workloads = workloads(&manifests, &namespaces, &mut addresses);
     let mut workload_by_ip = FxHashMap::default();
     let mut workload_by_name = FxHashMap::default();

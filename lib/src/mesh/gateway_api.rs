@@ -24,6 +24,7 @@ mod backend;
 mod class;
 mod conflict;
 mod defaults;
+pub(crate) mod deployment;
 mod filter;
 mod http_route;
 mod l4_route;
@@ -49,7 +50,7 @@ impl Refusal {
 /// What the conversion depends on besides the routes.
 pub(crate) struct Surroundings<'a> {
     policies: &'a Policies,
-    namespaces: &'a IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
+    namespaces: &'a Namespaces,
     cluster_domain: &'a str,
     /// Who sees VirtualServices that do not say.
     export_to: &'a [SmolStr],
@@ -62,10 +63,13 @@ pub(crate) struct Surroundings<'a> {
     config_maps: FxHashMap<(&'a str, &'a str), &'a ConfigMap>,
 }
 
+/// Namespaces and their labels.
+type Namespaces = IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>;
+
 /// What [`Surroundings::new`] is made of.
 pub(crate) struct Given<'a> {
     pub policies: &'a Policies,
-    pub namespaces: &'a IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
+    pub namespaces: &'a Namespaces,
     pub cluster_domain: &'a str,
     pub export_to: &'a [SmolStr],
     pub api_defaults: bool,
@@ -98,13 +102,6 @@ impl<'a> Surroundings<'a> {
             service_entries,
             config_maps,
         }
-    }
-
-    /// The labels of a namespace, with the one that Kubernetes gives it.
-    fn labels_of(&self, namespace: &SmolStr) -> Option<IndexMap<SmolStr, SmolStr>> {
-        let mut labels = self.namespaces.get(namespace)?.clone();
-        labels.insert(SmolStr::new_static("kubernetes.io/metadata.name"), namespace.clone());
-        Some(labels)
     }
 
     /// The Service or ServiceEntry that a reference names, if it exists.

@@ -6,9 +6,10 @@ use dryroute::diagnostic::Code;
 use dryroute::envoy::Xds;
 use dryroute::envoy::config::{Action, ClusterSpecifier, HostRewrite, PathSpecifier, Route};
 use dryroute::istiod::{Node, NodeType, Proxy};
-use dryroute::manifest::{Admission, Loader, ManifestSet};
+use dryroute::manifest::{Admission, Loader, ManifestSet, Spec};
 use dryroute::mesh::gateway::Server;
 use dryroute::mesh::{Gateway, Mesh, MeshOptions, VirtualService};
+use indexmap::IndexMap;
 use serde_json::Value;
 use smol_str::SmolStr;
 
@@ -417,4 +418,83 @@ fn a_gateway_of_another_controllers_class_takes_no_part() {
     assert_eq!(opened(text.clone()), 0);
     assert_eq!(opened(text.clone() + &class("example.com/controller")), 0);
     assert_eq!(opened(text + &class("istio.io/gateway-controller")), 1);
+}
+
+/// What counts of the Service and the pods of a Gateway; the suite runs in ambient mode, which adds a label.
+fn deployed(set: &ManifestSet) -> Vec<String> {
+    let kept = |labels: &IndexMap<SmolStr, SmolStr>| {
+        let mut labels: Vec<_> = labels
+            .iter()
+            .filter(|(name, value)| **name != "istio.io/dataplane-mode" || **value != "none")
+            .collect();
+        labels.sort();
+        format!("{labels:?}")
+    };
+    let described = set.resources().filter_map(|resource| match &resource.spec {
+        Spec::Service(spec) => Some(format!(
+            "{} {} {:#?} {} {:?}",
+            resource.full_name(),
+            kept(&resource.meta.labels),
+            spec.ports,
+            spec.type_,
+            spec.selector
+        )),
+        Spec::Deployment(spec) => Some(format!(
+            "{} {} {} {}",
+            resource.full_name(),
+            kept(&resource.meta.labels),
+            kept(&spec.template.metadata.labels),
+            spec.template.spec.service_account_name
+        )),
+        _ => None,
+    });
+    described.collect()
+}
+
+#[test]
+fn a_gateway_gets_the_service_and_pods_that_istiod_makes() {
+    let Some(folder) = dryroute_tests::conformance("gateway-api-deployment") else { return };
+    let cases: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
+    let mut compared = 0;
+    for case in cases.as_array().unwrap() {
+        let spec = &case["gateway"]["spec"];
+        // Other classes need switches that are not modelled, as do a Gateway's own labels being left out; parameters are
+        // not translated yet.
+        let class = spec["gatewayClassName"].as_str().unwrap();
+        let own_labels = case["copy_labels_annotations"].as_bool() != Some(false);
+        let modelled = matches!(class, "istio" | "custom")
+            && own_labels
+            && spec["infrastructure"]["parametersRef"].is_null();
+        let Some(expected) = case["expected"].as_str().filter(|_| modelled) else { continue };
+        let custom = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: custom}\nspec: \
+                      {controllerName: istio.io/gateway-controller}\n";
+        let mut options = MeshOptions::default();
+        options.features.quic_listeners = case["enable_quic"] == true;
+        let mesh = Mesh::new(load(&[&case["gateway"].to_string(), custom]), options);
+        let wanted = load(&[&std::fs::read_to_string(folder.join(expected)).unwrap()]);
+        assert_eq!(deployed(mesh.manifests()), deployed(&wanted), "{}", case["name"]);
+        compared += 1;
+    }
+    assert!(compared >= 14, "only {compared} cases");
+}
+
+#[test]
+fn what_the_input_has_of_a_gateways_proxies_is_taken_as_it_is() {
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw, namespace: edge}\nspec: {gatewayClassName: \
+                   istio, listeners: [{name: a, port: 80, protocol: HTTP}]}\n---\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: edge, labels: {gateway.networking.k8s.io/gateway-name: gw}}\n\
+               spec: {containers: [{name: istio-proxy, image: a}]}\n---\n";
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: gw-istio, namespace: edge}\nspec: {ports: [{name: own, port: 80}]}\n";
+    let made = |text: &str| {
+        let mesh = Mesh::new(Loader::new().text("a.yaml", text).load(), MeshOptions::default());
+        let names = |list: Vec<&SmolStr>| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let workloads = names(mesh.workloads().iter().map(|workload| &workload.name).collect());
+        let ports = names(mesh.services().iter().flat_map(|s| &s.ports).map(|port| &port.name).collect());
+        (workloads, ports, mesh.manifests().counts().values().sum::<usize>())
+    };
+    let all = made(gateway);
+    assert_eq!((all.0, all.1, all.2), (vec!["gw-istio".into()], vec!["status-port".into(), "a".into()], 1));
+    let none = made(&[gateway, pod, service].concat());
+    assert_eq!((none.0, none.1, none.2), (vec!["p".into()], vec!["own".into()], 3));
 }

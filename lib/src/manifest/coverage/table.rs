@@ -8,7 +8,7 @@ pub(super) const NOT_YET: &[(Kind, &str)] = &[
     (EnvoyFilter, ""),
     (WasmPlugin, ""),
     (TrafficExtension, ""),
-    (KubernetesGateway, "spec.infrastructure"),
+    (KubernetesGateway, "spec.infrastructure.parametersRef"),
     (UdpRoute, ""),
     (BackendTlsPolicy, ""),
     (RequestAuthentication, "spec.jwtRules"),

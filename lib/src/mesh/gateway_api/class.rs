@@ -5,6 +5,7 @@
 
 use smol_str::{SmolStr, format_smolstr};
 
+use super::super::Policies;
 use super::super::policy::Config;
 use super::Surroundings;
 use crate::manifest::schema::gateway_api::GatewaySpec;
@@ -21,8 +22,8 @@ const REMOTE_CONTROLLER: &str = "istio.io/unmanaged-gateway";
 pub(super) const WAYPOINT_CONTROLLER: &str = "istio.io/mesh-controller";
 
 /// Whether istiod programs Gateways of a class: classes of Istio's controller, and the built-in one without any object.
-pub(super) fn is_served(class: &str, around: &Surroundings<'_>) -> bool {
-    let known = around.policies.gateway_classes.iter().find(|object| {
+pub(super) fn is_served(class: &str, policies: &Policies) -> bool {
+    let known = policies.gateway_classes.iter().find(|object| {
         let controller = object.spec.controller_name.as_str();
         object.name == class && matches!(controller, GATEWAY_CONTROLLER | REMOTE_CONTROLLER)
     });
@@ -43,7 +44,7 @@ pub(super) fn services(gateway: &Config<GatewaySpec>, around: &Surroundings<'_>)
     let in_namespace =
         |name: &str| format_smolstr!("{name}.{}.svc.{}", gateway.namespace, around.cluster_domain);
     if is_managed(&gateway.spec) {
-        return Some(vec![in_namespace(&deployed_name(gateway, NAME_OVERRIDE))]);
+        return Some(vec![in_namespace(&deployed_name(gateway))]);
     }
     let hosts: Vec<SmolStr> = gateway
         .spec
@@ -62,11 +63,21 @@ pub(super) fn services(gateway: &Config<GatewaySpec>, around: &Surroundings<'_>)
 
 /// Whether istiod knows the service account of a Gateway's proxies, since it deploys them.
 pub(super) fn has_service_account(gateway: &Config<GatewaySpec>) -> bool {
-    is_managed(&gateway.spec) && !deployed_name(gateway, SERVICE_ACCOUNT).is_empty()
+    is_managed(&gateway.spec) && !service_account(gateway).is_empty()
 }
 
-/// The name of what istiod deploys for a Gateway, unless an annotation has another.
-fn deployed_name(gateway: &Config<GatewaySpec>, annotation: &str) -> SmolStr {
+/// The name of the Deployment and Service that istiod makes for a Gateway.
+pub(super) fn deployed_name(gateway: &Config<GatewaySpec>) -> SmolStr {
+    annotated(gateway, NAME_OVERRIDE)
+}
+
+/// The service account of the proxies that istiod deploys for a Gateway.
+pub(super) fn service_account(gateway: &Config<GatewaySpec>) -> SmolStr {
+    annotated(gateway, SERVICE_ACCOUNT)
+}
+
+/// The name that an annotation has, else the default. istiod: `gateway_utils.go: GetDefaultName`.
+fn annotated(gateway: &Config<GatewaySpec>, annotation: &str) -> SmolStr {
     let written = gateway.annotations.get(annotation).filter(|name| !name.is_empty());
     let default = || format_smolstr!("{}-{}", gateway.name, gateway.spec.gateway_class_name);
     written.cloned().unwrap_or_else(default)

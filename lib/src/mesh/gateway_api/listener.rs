@@ -12,13 +12,14 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::super::gateway::{Gateway, GatewaySelector, Server, sanitize_hosts};
 use super::super::policy::{Config, selector_matches};
-use super::super::{Generator, Protocol};
+use super::super::{Generator, Policies, Protocol};
 use super::parent::Listener;
 use super::reference::{GATEWAY_API, ParentKind, RouteKind};
-use super::{GENERATED, Refusal, Surroundings, class, conflict, tls};
+use super::{GENERATED, Namespaces, Refusal, Surroundings, class, conflict, tls};
 use crate::manifest::Timestamp;
 use crate::manifest::schema::gateway_api as schema;
 use crate::manifest::schema::gateway_api::{AllowedRoutes, GatewaySpec, ListenerSetSpec, RouteNamespaces};
+use crate::manifest::schema::kubernetes::Selector;
 use crate::origin::{Origin, ResourceId};
 
 /// A Gateway or ListenerSet.
@@ -53,7 +54,7 @@ pub(super) struct Listeners {
 pub(super) fn all(around: &Surroundings<'_>) -> Listeners {
     let mut out = Listeners::default();
     for gateway in around.policies.kubernetes_gateways.iter() {
-        if class::is_served(&gateway.spec.gateway_class_name, around) {
+        if class::is_served(&gateway.spec.gateway_class_name, around.policies) {
             of_gateway(gateway, around, &mut out);
         }
     }
@@ -69,7 +70,7 @@ struct Placed<'a> {
 }
 
 fn of_gateway(gateway: &Config<GatewaySpec>, around: &Surroundings<'_>, out: &mut Listeners) {
-    let sets = listener_sets(gateway, around);
+    let sets = listener_sets(gateway, around.policies, around.namespaces);
     let mut owners = vec![Owner::new(ParentKind::Gateway, gateway)];
     owners.extend(sets.iter().map(|set| Owner::new(ParentKind::ListenerSet, set)));
     let lists = std::iter::once(&gateway.spec.listeners).chain(sets.iter().map(|set| &set.spec.listeners));
@@ -132,12 +133,12 @@ fn of_gateway(gateway: &Config<GatewaySpec>, around: &Surroundings<'_>, out: &mu
 }
 
 /// The ListenerSets that a Gateway admits, oldest first, then by namespace and name.
-fn listener_sets<'a>(
+pub(super) fn listener_sets<'a>(
     gateway: &Config<GatewaySpec>,
-    around: &'a Surroundings<'_>,
+    policies: &'a Policies,
+    namespaces: &Namespaces,
 ) -> Vec<&'a Arc<Config<ListenerSetSpec>>> {
-    let mut out: Vec<_> = around
-        .policies
+    let mut out: Vec<_> = policies
         .listener_sets
         .iter()
         .filter(|set| {
@@ -145,7 +146,7 @@ fn listener_sets<'a>(
             ParentKind::of(parent) == Some(ParentKind::Gateway)
                 && parent.name == gateway.name
                 && *parent.namespace.as_ref().unwrap_or(&set.namespace) == gateway.namespace
-                && admits(gateway, &set.namespace, around)
+                && admits(gateway, &set.namespace, namespaces)
         })
         .collect();
     out.sort_by_cached_key(|set| (set.creation.clone(), format_smolstr!("{}/{}", set.namespace, set.name)));
@@ -154,18 +155,24 @@ fn listener_sets<'a>(
 
 /// Whether a Gateway takes ListenerSets of a namespace; by default it takes none.
 /// istiod: `gateway_utils.go: NamespaceAcceptedByAllowListeners`.
-fn admits(gateway: &Config<GatewaySpec>, namespace: &SmolStr, around: &Surroundings<'_>) -> bool {
+fn admits(gateway: &Config<GatewaySpec>, namespace: &SmolStr, namespaces: &Namespaces) -> bool {
     let allowed = gateway.spec.allowed_listeners.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
     let Some(RouteNamespaces { from, selector }) = allowed else { return false };
     match from.as_deref() {
         Some("All") => true,
         Some("Same") => *namespace == gateway.namespace,
-        None | Some("Selector") => selector.as_ref().is_some_and(|selector| {
-            let labels = around.labels_of(namespace);
-            labels.is_some_and(|labels| selector_matches(selector, &labels) == Some(true))
-        }),
+        None | Some("Selector") => {
+            selector.as_ref().is_some_and(|selector| is_chosen(selector, namespace, namespaces))
+        }
         Some(_) => false,
     }
+}
+
+/// Whether a selector chooses a namespace, by its labels and the one that Kubernetes gives it.
+fn is_chosen(selector: &Selector, namespace: &SmolStr, namespaces: &Namespaces) -> bool {
+    let Some(mut labels) = namespaces.get(namespace).cloned() else { return false };
+    labels.insert(SmolStr::new_static("kubernetes.io/metadata.name"), namespace.clone());
+    selector_matches(selector, &labels) == Some(true)
 }
 
 /// The port of a ListenerSet's listener. istiod: `gateway_utils.go: ListenerEntryPortNumber`.
@@ -223,10 +230,7 @@ fn hosts(namespace: &SmolStr, listener: &schema::Listener, around: &Surroundings
             (None | Some("Same"), _) => vec![namespace.clone()],
             (Some("All"), _) | (_, None) => vec![SmolStr::new_static("*")],
             (_, Some(selector)) => {
-                let chosen = |name: &&SmolStr| {
-                    let labels = around.labels_of(name);
-                    labels.is_some_and(|labels| selector_matches(selector, &labels) == Some(true))
-                };
+                let chosen = |name: &&SmolStr| is_chosen(selector, name, around.namespaces);
                 let mut out: Vec<SmolStr> = around.namespaces.keys().filter(chosen).cloned().collect();
                 out.sort();
                 out
