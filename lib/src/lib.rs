@@ -16,6 +16,7 @@ pub mod istiod;
 pub mod manifest;
 pub mod mesh;
 pub mod origin;
+mod parallel;
 pub mod protocol;
 mod re2;
 pub mod scenario;

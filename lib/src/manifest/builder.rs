@@ -56,7 +56,9 @@ impl ManifestBuilder {
 
     /// Adds a resource with its status, such as the addresses of a pod.
     pub fn add_with_status(&mut self, meta: Meta, spec: Spec, status: Status) -> ResourceId {
-        self.set.admit(resource(meta, spec, status), Admission::Validate, &mut self.names)
+        let resource = Resource { id: self.set.next_id(), ..resource(meta, spec, status) };
+        let verdict = Admission::Validate.verdict(&resource);
+        self.set.admit(resource, verdict, &mut self.names)
     }
 
     /// The set of all resources.
@@ -82,25 +84,26 @@ impl ManifestSet {
             self.places.push(place);
         }
         // Nobody wrote it, so it stands beside whatever has its name.
-        self.admit(resource(meta, spec, Status::None), Admission::Admitted, &mut Names::default());
+        self.admit(resource(meta, spec, Status::None), Vec::new(), &mut Names::default());
         self.derived += 1;
     }
 
-    /// Takes a resource in under the next number.
+    /// The number of the next resource.
+    fn next_id(&self) -> ResourceId {
+        ResourceId(u32::try_from(self.resources.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a resource in under the next number, with what validation says about it.
     pub(super) fn admit(
         &mut self,
         mut resource: Resource,
-        admission: Admission,
+        verdict: Vec<Diagnostic>,
         names: &mut Names,
     ) -> ResourceId {
-        let id = u32::try_from(self.resources.len()).unwrap_or(u32::MAX);
+        let ResourceId(id) = self.next_id();
         resource.id = ResourceId(id);
-        let rejections = match admission {
-            Admission::Validate => validate::validate(&resource),
-            Admission::Admitted => Vec::new(),
-        };
-        let rejected = validate::refuses(&rejections);
-        self.diagnostics.extend(rejections);
+        let rejected = validate::refuses(&verdict);
+        self.diagnostics.extend(verdict);
         self.active.push(!rejected);
         let key = (resource.kind, resource.meta.namespace.clone(), resource.meta.name.clone());
         if !rejected && let Some(earlier) = names.insert(key, id) {

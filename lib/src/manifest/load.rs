@@ -10,8 +10,10 @@ use super::arena::Arena;
 use super::read::{Contents, Where, contents};
 use super::secret::{blank, masked};
 use super::split::{Document, documents, normalise, settle_tabs};
-use super::{ManifestSet, Source};
+use super::{ManifestSet, Resource, Source, validate};
 use crate::diagnostic::{Code, Diagnostic, Location, Place};
+use crate::origin::ResourceId;
+use crate::parallel;
 
 /// Why nothing could be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,16 @@ pub enum Admission {
     Validate,
     /// No: they are what istiod itself holds, generated ones with their internal annotations included.
     Admitted,
+}
+
+impl Admission {
+    /// What validation says about a resource.
+    pub(super) fn verdict(self, resource: &Resource) -> Vec<Diagnostic> {
+        match self {
+            Self::Validate => validate::validate(resource),
+            Self::Admitted => Vec::new(),
+        }
+    }
 }
 
 impl Default for Loader {
@@ -187,19 +199,20 @@ impl Loader {
                 }
             }
         };
-        #[cfg(feature = "rayon")]
-        let results: Vec<Contents> = {
-            use rayon::prelude::*;
-            parts.par_iter().with_min_len(16).map(read).collect()
-        };
-        #[cfg(not(feature = "rayon"))]
-        let results: Vec<Contents> = parts.iter().map(read).collect();
+        let mut results = parallel::map(&parts, read);
+        // What validation says names resources by their numbers.
+        for (id, read) in (0..).zip(results.iter_mut().flat_map(|contents| &mut contents.resources)) {
+            read.resource.id = ResourceId(id);
+        }
+        let verdicts = parallel::map(&results, |contents| -> Vec<Vec<Diagnostic>> {
+            contents.resources.iter().map(|read| self.admission.verdict(&read.resource)).collect()
+        });
 
         let mut set = ManifestSet { diagnostics: self.diagnostics.clone(), ..ManifestSet::default() };
         let mut names: super::builder::Names = rustc_hash::FxHashMap::default();
         let mut unknown: IndexMap<(SmolStr, SmolStr), usize> = IndexMap::new();
         let mut masks: Vec<(u32, usize, String)> = Vec::new();
-        for ((file, document), contents) in parts.iter().zip(results) {
+        for (((file, document), contents), verdicts) in parts.iter().zip(results).zip(verdicts) {
             if let Some(text) = contents.masked {
                 masks.push((*file, document.offset, text));
             }
@@ -207,7 +220,7 @@ impl Loader {
             for kind in contents.unknown_kinds {
                 *unknown.entry(kind).or_default() += 1;
             }
-            for read in contents.resources {
+            for (read, verdict) in contents.resources.into_iter().zip(verdicts) {
                 let start = document.offset as u32;
                 set.places.push(super::StoredPlace {
                     file: *file,
@@ -216,7 +229,7 @@ impl Loader {
                     line: document.line,
                     items: read.items,
                 });
-                let id = set.admit(read.resource, self.admission, &mut names);
+                let id = set.admit(read.resource, verdict, &mut names);
                 set.not_yet.extend(read.not_yet.into_iter().map(|path| (id, path)));
             }
         }

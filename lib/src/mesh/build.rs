@@ -22,6 +22,7 @@ use crate::diagnostic::Diagnostic;
 use crate::manifest::schema::kubernetes::PodTemplateSpec;
 use crate::manifest::schema::mesh_config::MeshConfig;
 use crate::manifest::{Kind, ManifestSet, Resource, Spec, Status, parse_mesh_config};
+use crate::parallel;
 
 /// Numbers for addresses that the input does not name: 198.18.0.0/15 is set aside for benchmarks, so no real host has them.
 struct Addresses {
@@ -55,7 +56,8 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
             manifests.derive(gateway, meta, spec);
         }
     }
-    let workloads = workloads(&manifests, &namespaces, &mut addresses);
+    let ordered = in_order(&manifests);
+    let workloads = workloads(&ordered, &namespaces, &mut addresses);
     let mut workload_by_ip = FxHashMap::default();
     let mut workload_by_name = FxHashMap::default();
     for (i, w) in workloads.iter().enumerate() {
@@ -71,9 +73,19 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         by_name: &workload_by_name,
         by_label: &by_label,
     };
-    let (services, endpoints) = services(&manifests, &options, &config, &policies, &lookup, &mut addresses);
-    let service_index = ServiceIndex::new(&services, &endpoints);
-    let (mut gateways, mut generated) = ingresses(&manifests, &options, &config, &policies);
+    let registered = || {
+        let (services, endpoints) =
+            services(&manifests, &options, &config, &policies, &ordered, &lookup, &mut addresses);
+        let index = ServiceIndex::new(&services, &endpoints);
+        (services, endpoints, index)
+    };
+    let ruled = || {
+        let ingresses = ingresses(&manifests, &options, &config, &policies);
+        let written = virtual_services(&manifests, &options, &config);
+        (ingresses, written, destination_rules(&manifests, &options, &config))
+    };
+    let ((services, endpoints, service_index), ((mut gateways, mut generated), written, destination_rules)) =
+        parallel::join(registered, ruled);
     if options.features.gateway_api {
         let has_host =
             |host: &str, namespace: &str| service_index.representative(&services, host, namespace).is_some();
@@ -95,7 +107,11 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         _ => None,
     }));
     gateways.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
-    let virtual_services = virtual_services(&manifests, &options, &config, generated);
+    let mut virtual_services = written;
+    virtual_services.extend(generated);
+    virtual_services
+        .sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
+    let virtual_services = merge_delegates(virtual_services);
     let gateways: Vec<Arc<gateway::Gateway>> = gateways.into_iter().map(Arc::new).collect();
     diagnostics.extend(arrival::diagnostics(&manifests, &services));
     diagnostics.extend(binding::diagnostics(&virtual_services, &gateways, &policies));
@@ -107,7 +123,6 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         }
     }
     let virtual_service_index = VirtualServiceIndex::new(&virtual_services);
-    let destination_rules = destination_rules(&manifests, &options, &config);
     Mesh {
         manifests,
         options,
@@ -239,13 +254,12 @@ fn template(spec: &Spec) -> Option<(&PodTemplateSpec, bool)> {
 }
 
 fn workloads(
-    manifests: &ManifestSet,
+    resources: &[&Resource],
     namespaces: &IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
     addresses: &mut Addresses,
 ) -> Vec<Workload> {
     let mut out: Vec<Workload> = Vec::new();
-    let resources = in_order(manifests);
-    for resource in &resources {
+    for resource in resources {
         if let Spec::Pod(spec) = &resource.spec {
             let status = match &resource.status {
                 Status::Pod(status) => Some(status.as_ref()),
@@ -259,7 +273,7 @@ fn workloads(
         }
     }
     let pods = endpoint::Labelled::new(out.iter().map(|w| (&w.namespace, &w.labels)));
-    for resource in &resources {
+    for resource in resources {
         let Some((template, runs)) = template(&resource.spec) else { continue };
         let labels = &template.metadata.labels;
         let mut candidates = pods.candidates(&resource.meta.namespace, labels).iter();
@@ -296,6 +310,7 @@ fn services(
     options: &MeshOptions,
     config: &EffectiveConfig,
     policies: &Policies,
+    resources: &[&Resource],
     workloads: &endpoint::Workloads<'_>,
     addresses: &mut Addresses,
 ) -> Registered {
@@ -305,8 +320,7 @@ fn services(
     };
     let mut slices: FxHashMap<(SmolStr, SmolStr), Vec<&Resource>> = FxHashMap::default();
     let mut classic: FxHashMap<(SmolStr, SmolStr), &Resource> = FxHashMap::default();
-    let resources = in_order(manifests);
-    for r in &resources {
+    for r in resources {
         match &r.spec {
             Spec::EndpointSlice(_) => {
                 if let Some(service) = r.meta.labels.get("kubernetes.io/service-name") {
@@ -327,7 +341,7 @@ fn services(
     } else {
         AutoAddresses::default()
     };
-    for r in &resources {
+    for r in resources {
         match &r.spec {
             Spec::Service(spec) => {
                 let assumed = options.assume_addresses.then(|| addresses.service());
@@ -452,24 +466,19 @@ fn ingresses(
     ingress::convert(&policies.ingresses, &around)
 }
 
+/// The VirtualServices that are written.
 fn virtual_services(
     manifests: &ManifestSet,
     options: &MeshOptions,
     config: &EffectiveConfig,
-    generated: Vec<virtual_service::VirtualService>,
-) -> Vec<Arc<virtual_service::VirtualService>> {
+) -> Vec<virtual_service::VirtualService> {
     let naming =
         Naming { domain: &options.resource_domain, export_to: &config.default_virtual_service_export_to };
-    let mut all: Vec<_> = manifests
-        .resources()
-        .filter_map(|r| match &r.spec {
-            Spec::VirtualService(spec) => Some(virtual_service::from_resource(r, spec, naming)),
-            _ => None,
-        })
-        .chain(generated)
-        .collect();
-    all.sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
-    merge_delegates(all)
+    let written = manifests.resources().filter_map(|r| match &r.spec {
+        Spec::VirtualService(spec) => Some(virtual_service::from_resource(r, spec, naming)),
+        _ => None,
+    });
+    written.collect()
 }
 
 fn destination_rules(
