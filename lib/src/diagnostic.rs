@@ -165,6 +165,8 @@ codes! {
     ArrivalOrder = "arrival-order", Warning;
     /// istiod does not open a listener of a Gateway API gateway, because something that it needs is not valid or not there.
     ListenerNotOpened = "listener-not-opened", Warning;
+    /// A parent that a Gateway API route names does not take the route, so it does not apply there.
+    RouteNotAttached = "route-not-attached", Warning;
     /// istiod takes no rule of a Gateway API route, because of a fault in one of them.
     RouteRefused = "route-refused", Warning;
     /// A VirtualService names a gateway that no Gateway has; a bare name means the VirtualService's own namespace.

@@ -47,6 +47,15 @@ impl Refusal {
     }
 }
 
+/// What is left out while routes are translated, and why.
+#[derive(Debug, Default)]
+struct Findings {
+    /// Routes of which no rule is taken.
+    refused: Vec<(Origin, Refusal)>,
+    /// Parents that do not take a route.
+    unattached: Vec<(Origin, Refusal)>,
+}
+
 /// What the conversion depends on besides the routes.
 pub(crate) struct Surroundings<'a> {
     policies: &'a Policies,
@@ -126,10 +135,11 @@ pub(crate) struct Converted {
 /// Translates all Gateways and routes.
 pub(crate) fn convert(around: &Surroundings<'_>) -> Converted {
     let Listeners { gateways, listeners, closed } = listener::all(around);
-    let mut refused = Vec::new();
-    let mut out = http_route::virtual_services(&listeners, around, &mut refused);
-    out.extend(l4_route::tcp(&listeners, around, &mut refused));
-    out.extend(l4_route::tls(&listeners, around, &mut refused));
+    let mut findings = Findings::default();
+    let mut out = http_route::virtual_services(&listeners, around, &mut findings);
+    out.extend(l4_route::tcp(&listeners, around, &mut findings));
+    out.extend(l4_route::tls(&listeners, around, &mut findings));
+    let Findings { mut refused, unattached } = findings;
     refused.dedup();
     let closed = closed.into_iter().map(|(origin, Refusal(why))| {
         Diagnostic::new(Code::ListenerNotOpened, format!("istiod does not open this listener: {why}"))
@@ -141,7 +151,13 @@ pub(crate) fn convert(around: &Surroundings<'_>) -> Converted {
             .at(Place::Origin(origin), "none of its rules applies")
             .help("correct what is named; the route's status in the cluster says the same")
     });
-    Converted { gateways, virtual_services: out, diagnostics: closed.chain(refused).collect() }
+    let unattached = unattached.into_iter().map(|(origin, Refusal(why))| {
+        Diagnostic::new(Code::RouteNotAttached, format!("this parent does not take the route: {why}"))
+            .at(Place::Origin(origin), "the route does not apply there")
+            .help("correct the reference, or what the parent allows; the route's status in the cluster says the same")
+    });
+    let diagnostics = closed.chain(refused).chain(unattached).collect();
+    Converted { gateways, virtual_services: out, diagnostics }
 }
 
 /// A route of any kind, with what its VirtualServices take over.
@@ -172,6 +188,7 @@ impl<'a> Source<'a> {
 
     fn attached(&self) -> Attached<'a> {
         Attached {
+            resource: self.resource,
             kind: self.kind,
             namespace: self.namespace,
             parents: self.parents,

@@ -498,3 +498,37 @@ fn what_the_input_has_of_a_gateways_proxies_is_taken_as_it_is() {
     let none = made(&[gateway, pod, service].concat());
     assert_eq!((none.0, none.1, none.2), (vec!["p".into()], vec!["own".into()], 3));
 }
+
+#[test]
+fn a_parent_that_does_not_take_a_route_is_named_with_the_reason() {
+    let listener = "  - {name: a, port: 80, protocol: HTTP, hostname: a.example}\n  - {name: b, port: 81, protocol: TCP, allowedRoutes: \
+                    {namespaces: {from: All}}}\n";
+    let said = |text: &str| -> Vec<String> {
+        let mesh = Mesh::new(Loader::new().text("gateway.yaml", text).load(), MeshOptions::default());
+        let said = mesh.diagnostics().filter(|said| said.code == Code::RouteNotAttached);
+        said.map(|said| said.message.clone()).collect()
+    };
+    let on = |reference: &str, hostnames: &str| {
+        gateway_of(listener)
+            + &route_on_gateway("edge", hostnames).replace("name: gw,", &format!("name: gw, {reference}"))
+    };
+    assert_eq!(said(&on("sectionName: a,", "a.example")), [""; 0]);
+    for (text, reason) in [
+        (on("sectionName: c,", "a.example"), "no such listener"),
+        (on("port: 82,", "a.example"), "no such listener"),
+        (on("sectionName: a,", "b.example"), "hostnames"),
+        (on("sectionName: b,", "a.example"), "takes no HTTPRoute"),
+        (
+            gateway_of(listener)
+                + &route_on_gateway("shop", "a.example").replace("name: gw,", "name: gw, sectionName: a,"),
+            "namespace shop",
+        ),
+        (
+            http_route("shop", "", TO_V2).replace("kind: Service, name: cart", "kind: Service, name: none"),
+            "there is no Service shop/none",
+        ),
+    ] {
+        let said = said(&text);
+        assert!(matches!(said.as_slice(), [said] if said.contains(reason)), "{reason}: {said:?}");
+    }
+}

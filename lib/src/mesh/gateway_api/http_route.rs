@@ -13,7 +13,7 @@ use super::super::{HttpRule, VirtualService};
 use super::backend::{Backend as _, Referrer, Resolved, weight_sum, weighted};
 use super::parent::{Listener, attachments};
 use super::reference::RouteKind;
-use super::{GENERATED, Refusal, Source, Surroundings, defaults, filter, matching};
+use super::{Findings, GENERATED, Refusal, Source, Surroundings, defaults, filter, matching};
 use crate::manifest::schema::Duration;
 use crate::manifest::schema::gateway_api::{
     BackendRef, GrpcRouteSpec, HttpBackendRef, HttpRouteFilter, HttpRouteRetry, HttpRouteRule, HttpRouteSpec,
@@ -40,20 +40,20 @@ struct Base {
 pub(super) fn virtual_services(
     listeners: &[Listener],
     around: &Surroundings<'_>,
-    refused: &mut Vec<(Origin, Refusal)>,
+    findings: &mut Findings,
 ) -> Vec<VirtualService> {
     let mut bases: Vec<Base> = Vec::new();
     for route in around.policies.http_routes.iter() {
         let spec = defaults::http_route(&route.spec, around.api_defaults);
         let source = Source::new(RouteKind::Http, route, &spec.parent_refs, &spec.hostnames);
         let convert = |referrer: Referrer<'_>| http_rules(&source, &spec, referrer);
-        bases.extend(unmerged(&source, &convert, listeners, around, refused));
+        bases.extend(unmerged(&source, &convert, listeners, around, findings));
     }
     for route in around.policies.grpc_routes.iter() {
         let spec = &route.spec;
         let source = Source::new(RouteKind::Grpc, route, &spec.parent_refs, &spec.hostnames);
         let convert = |referrer: Referrer<'_>| grpc_rules(&source, spec, referrer);
-        bases.extend(unmerged(&source, &convert, listeners, around, refused));
+        bases.extend(unmerged(&source, &convert, listeners, around, findings));
     }
     merge(bases)
 }
@@ -64,16 +64,16 @@ fn unmerged(
     convert: &dyn Fn(Referrer<'_>) -> Result<Vec<HttpRule>, Refusal>,
     listeners: &[Listener],
     around: &Surroundings<'_>,
-    refused: &mut Vec<(Origin, Refusal)>,
+    findings: &mut Findings,
 ) -> Vec<Base> {
     let mut out = Vec::new();
     let mut converted: [Option<Vec<HttpRule>>; 2] = [None, None];
-    for attachment in attachments(source.attached(), listeners, around) {
+    for attachment in attachments(source.attached(), listeners, around, findings) {
         let in_mesh = attachment.kind.is_mesh();
         let [mesh, gateway] = &mut converted;
         let rules = if in_mesh { mesh } else { gateway }.get_or_insert_with(|| {
             convert(source.referrer(around, !in_mesh)).unwrap_or_else(|refusal| {
-                refused.push((source.origin(""), refusal));
+                findings.refused.push((source.origin(""), refusal));
                 Vec::new()
             })
         });

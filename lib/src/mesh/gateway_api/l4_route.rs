@@ -10,10 +10,9 @@ use super::super::{Rule, VirtualService, host};
 use super::backend::{Referrer, weight_sum};
 use super::parent::{Attachment, Listener, attachments};
 use super::reference::RouteKind;
-use super::{GENERATED, Refusal, Source, Surroundings};
+use super::{Findings, GENERATED, Refusal, Source, Surroundings};
 use crate::manifest::schema::gateway_api::L4RouteRule;
 use crate::manifest::schema::istio::{L4MatchAttributes, TcpRoute, TlsMatchAttributes, TlsRoute};
-use crate::origin::Origin;
 
 /// The SNI of a TLSRoute without hostnames.
 const ANY: SmolStr = SmolStr::new_static("*");
@@ -22,15 +21,15 @@ const ANY: SmolStr = SmolStr::new_static("*");
 pub(super) fn tcp(
     listeners: &[Listener],
     around: &Surroundings<'_>,
-    refused: &mut Vec<(Origin, Refusal)>,
+    findings: &mut Findings,
 ) -> Vec<VirtualService> {
     let mut out = Vec::new();
     for route in around.policies.tcp_routes.iter() {
         let source = Source::new(RouteKind::Tcp, route, &route.spec.parent_refs, &[]);
         let mut count = 0;
-        for attachment in attachments(source.attached(), listeners, around) {
+        for attachment in attachments(source.attached(), listeners, around, findings) {
             let referrer = source.referrer(around, !attachment.kind.is_mesh());
-            let mut rules = or_none(tcp_rules(&source, &route.spec.rules, referrer), &source, refused);
+            let mut rules = or_none(tcp_rules(&source, &route.spec.rules, referrer), &source, findings);
             if attachment.kind.is_mesh()
                 && let Some(port) = attachment.reference.port
             {
@@ -69,17 +68,17 @@ fn tcp_rules(
 pub(super) fn tls(
     listeners: &[Listener],
     around: &Surroundings<'_>,
-    refused: &mut Vec<(Origin, Refusal)>,
+    findings: &mut Findings,
 ) -> Vec<VirtualService> {
     let mut out = Vec::new();
     for route in around.policies.tls_routes.iter() {
         let spec = &route.spec;
         let source = Source::new(RouteKind::Tls, route, &spec.parent_refs, &spec.hostnames);
         let mut count = 0;
-        for attachment in attachments(source.attached(), listeners, around) {
+        for attachment in attachments(source.attached(), listeners, around, findings) {
             let in_mesh = attachment.kind.is_mesh();
             let referrer = source.referrer(around, !in_mesh);
-            let mut rules = or_none(tls_rules(&source, &spec.rules, referrer), &source, refused);
+            let mut rules = or_none(tls_rules(&source, &spec.rules, referrer), &source, findings);
             let mut hosts = attachment.hosts(source.namespace, source.hostnames, around);
             if in_mesh {
                 for rule in &mut rules {
@@ -163,10 +162,10 @@ fn within(hosts: &[SmolStr], hostname: &SmolStr) -> Vec<SmolStr> {
 fn or_none<T>(
     rules: Result<Vec<Rule<T>>, Refusal>,
     source: &Source<'_>,
-    refused: &mut Vec<(Origin, Refusal)>,
+    findings: &mut Findings,
 ) -> Vec<Rule<T>> {
     rules.unwrap_or_else(|refusal| {
-        refused.push((source.origin(""), refusal));
+        findings.refused.push((source.origin(""), refusal));
         Vec::new()
     })
 }

@@ -7,11 +7,12 @@
 use smol_str::{SmolStr, format_smolstr};
 
 use super::super::{MESH_GATEWAY, host};
-use super::Surroundings;
 use super::class::{GATEWAY_CONTROLLER, WAYPOINT_CONTROLLER};
 use super::reference::{GATEWAY_API, ParentKind, RouteKind};
+use super::{Findings, Refusal, Surroundings};
 use crate::manifest::schema::gateway_api::ParentReference;
 use crate::manifest::{Resource, Spec};
+use crate::origin::{Origin, ResourceId};
 
 /// The label of a Service, ServiceEntry or Namespace whose clients go through a waypoint.
 const USE_WAYPOINT: &str = "istio.io/use-waypoint";
@@ -57,25 +58,59 @@ pub(super) struct Attachment<'a> {
 /// What finding a route's parents depends on.
 #[derive(Clone, Copy)]
 pub(super) struct Attached<'a> {
+    pub resource: ResourceId,
     pub kind: RouteKind,
     pub namespace: &'a SmolStr,
     pub parents: &'a [ParentReference],
     pub hostnames: &'a [SmolStr],
 }
 
-/// The parents that take a route, in istiod's order.
+/// Why a listener does not take a route; of several, the greatest is told.
+/// istiod: `conditions.go: createRouteStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Denial {
+    /// The route names another port or section.
+    NoSuchListener,
+    /// None of the route's hostnames is the listener's.
+    NoHostname,
+    /// The listener takes no routes of that kind.
+    Kind,
+    /// The listener takes no routes of that namespace.
+    Namespace,
+}
+
+impl Denial {
+    fn text(self, route: &Attached<'_>) -> String {
+        match self {
+            Self::NoSuchListener => "it has no such listener".to_owned(),
+            Self::NoHostname => "none of its listeners has one of the route's hostnames".to_owned(),
+            Self::Kind => format!("its listener takes no {}", route.kind.as_str()),
+            Self::Namespace => format!("its listener takes no routes of the namespace {}", route.namespace),
+        }
+    }
+}
+
+/// The parents that take a route, in istiod's order; those that do not go to `findings`.
 pub(super) fn attachments<'a>(
     route: Attached<'a>,
     listeners: &[Listener],
     around: &Surroundings<'_>,
+    findings: &mut Findings,
 ) -> Vec<Attachment<'a>> {
     let mut out: Vec<(SmolStr, Attachment<'a>)> = Vec::new();
-    for reference in route.parents {
+    for (place, reference) in route.parents.iter().enumerate() {
+        let mut unattached = |why: String| {
+            let at = Origin::field(route.resource, format_smolstr!("spec.parentRefs[{place}]"));
+            findings.unattached.push((at, Refusal::new(why)));
+        };
         let Some(kind) = ParentKind::of(reference) else { continue };
         let namespace = reference.namespace.as_ref().unwrap_or(route.namespace);
         let order = order(reference, namespace);
         if kind.is_mesh() {
-            let Some(parent) = around.mesh_parent(kind, namespace, &reference.name) else { continue };
+            let Some(parent) = around.mesh_parent(kind, namespace, &reference.name) else {
+                unattached(format!("there is no {} {namespace}/{}", kind.as_str(), reference.name));
+                continue;
+            };
             if !is_behind_foreign_waypoint(parent, around) {
                 let attachment = Attachment {
                     gateway: MESH_GATEWAY,
@@ -90,8 +125,10 @@ pub(super) fn attachments<'a>(
         }
         let owner = (kind, namespace.clone(), reference.name.clone());
         let own: Vec<&Listener> = listeners.iter().filter(|listener| listener.owner == owner).collect();
+        let mut denials = Vec::new();
         for (i, listener) in own.iter().enumerate() {
-            if !takes(listener, reference, &route) {
+            if let Err(denial) = takes(listener, reference, &route) {
+                denials.push(denial);
                 continue;
             }
             let rival = |other: &&Listener| {
@@ -108,6 +145,12 @@ pub(super) fn attachments<'a>(
                 others: others.filter(rival).map(|other| other.hostname.clone()).collect(),
             };
             out.push((order.clone(), attachment));
+        }
+        // A Gateway without listeners may belong to another controller.
+        if denials.len() == own.len()
+            && let Some(denial) = denials.into_iter().max()
+        {
+            unattached(denial.text(&route));
         }
     }
     out.sort_by(|a, b| a.0.cmp(&b.0));
@@ -128,21 +171,33 @@ fn order(reference: &ParentReference, namespace: &str) -> SmolStr {
 }
 
 /// Whether a listener takes a route: by port, section, hostnames and namespace, and kind.
-fn takes(listener: &Listener, reference: &ParentReference, route: &Attached<'_>) -> bool {
+fn takes(listener: &Listener, reference: &ParentReference, route: &Attached<'_>) -> Result<(), Denial> {
     let port = reference.port.unwrap_or_default();
     let section = reference.section_name.as_deref().unwrap_or_default();
     if (port != 0 && port != listener.port) || (!section.is_empty() && section != listener.section) {
-        return false;
+        return Err(Denial::NoSuchListener);
     }
     let everything = [SmolStr::new_static("*")];
     let hostnames = if route.hostnames.is_empty() { &everything } else { route.hostnames };
-    let matched = hostnames.iter().any(|name| {
-        listener.hosts.iter().any(|entry| {
+    let mut denial = Some(Denial::NoHostname).filter(|_| !listener.hosts.is_empty());
+    for name in hostnames {
+        for entry in &listener.hosts {
             let (namespace, own) = entry.split_once('/').unwrap_or(("*", entry));
-            host::matches(own, name) && (namespace == "*" || namespace == route.namespace)
-        })
-    });
-    (listener.hosts.is_empty() || matched) && listener.kinds.contains(&route.kind)
+            if !host::matches(own, name) {
+                continue;
+            }
+            if namespace == "*" || namespace == route.namespace {
+                denial = None;
+                break;
+            }
+            denial = denial.map(|_| Denial::Namespace);
+        }
+    }
+    match denial {
+        Some(denial) => Err(denial),
+        None if listener.kinds.contains(&route.kind) => Ok(()),
+        None => Err(Denial::Kind),
+    }
 }
 
 /// Whether the waypoint of a Service or ServiceEntry belongs to another controller, which then acts on its routes.
