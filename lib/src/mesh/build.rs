@@ -57,7 +57,7 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         }
     }
     let ordered = in_order(&manifests);
-    let workloads = workloads(&ordered, &namespaces, &mut addresses);
+    let workloads = workloads(&ordered, &mut addresses);
     let mut workload_by_ip = FxHashMap::default();
     let mut workload_by_name = FxHashMap::default();
     for (i, w) in workloads.iter().enumerate() {
@@ -86,7 +86,7 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
     };
     let ((services, endpoints, service_index), ((mut gateways, mut generated), written, destination_rules)) =
         parallel::join(registered, ruled);
-    if options.features.gateway_api {
+    if options.features.gateway_api && gateway_api::takes_part(&policies) {
         let has_host =
             |host: &str, namespace: &str| service_index.representative(&services, host, namespace).is_some();
         let given = gateway_api::Given {
@@ -174,22 +174,16 @@ fn namespaces(manifests: &ManifestSet) -> IndexMap<SmolStr, IndexMap<SmolStr, Sm
     let mut out: IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>> = IndexMap::new();
     for resource in manifests.resources() {
         if resource.kind == Kind::Namespace {
-            let labels = out.entry(resource.meta.name.clone()).or_default();
-            labels.clone_from(&resource.meta.labels);
-            labels.insert(SmolStr::new_static("kubernetes.io/metadata.name"), resource.meta.name.clone());
+            out.entry(resource.meta.name.clone()).or_default().clone_from(&resource.meta.labels);
         } else if resource.kind.is_namespaced() {
             out.entry(resource.meta.namespace.clone()).or_default();
         }
     }
+    // Kubernetes gives it to each.
+    for (name, labels) in &mut out {
+        labels.insert(SmolStr::new_static("kubernetes.io/metadata.name"), name.clone());
+    }
     out
-}
-
-/// The labels of a namespace that has a Namespace among the manifests.
-fn declared<'a>(
-    namespaces: &'a IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
-    name: &str,
-) -> Option<&'a IndexMap<SmolStr, SmolStr>> {
-    namespaces.get(name).filter(|labels| labels.contains_key("kubernetes.io/metadata.name"))
 }
 
 fn policies(manifests: &ManifestSet) -> Policies {
@@ -253,12 +247,13 @@ fn template(spec: &Spec) -> Option<(&PodTemplateSpec, bool)> {
     }
 }
 
-fn workloads(
-    resources: &[&Resource],
-    namespaces: &IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
-    addresses: &mut Addresses,
-) -> Vec<Workload> {
+fn workloads(resources: &[&Resource], addresses: &mut Addresses) -> Vec<Workload> {
     let mut out: Vec<Workload> = Vec::new();
+    let namespaces: FxHashMap<&SmolStr, &IndexMap<SmolStr, SmolStr>> = resources
+        .iter()
+        .filter(|resource| resource.kind == Kind::Namespace)
+        .map(|resource| (&resource.meta.name, &resource.meta.labels))
+        .collect();
     for resource in resources {
         if let Spec::Pod(spec) = &resource.spec {
             let status = match &resource.status {
@@ -266,7 +261,7 @@ fn workloads(
                 _ => None,
             };
             let around = Surroundings {
-                namespace_labels: declared(namespaces, &resource.meta.namespace),
+                namespace_labels: namespaces.get(&resource.meta.namespace).copied(),
                 assumed_ip: addresses.pod(),
             };
             out.push(from_pod(resource, spec, status, &around));
@@ -283,7 +278,7 @@ fn workloads(
             continue;
         }
         let around = Surroundings {
-            namespace_labels: declared(namespaces, &resource.meta.namespace),
+            namespace_labels: namespaces.get(&resource.meta.namespace).copied(),
             assumed_ip: addresses.pod(),
         };
         out.push(from_template(resource, labels, &template.metadata.annotations, &template.spec, &around));

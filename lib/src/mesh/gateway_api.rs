@@ -124,6 +124,16 @@ impl<'a> Surroundings<'a> {
     }
 }
 
+/// Whether there is anything to translate.
+pub(crate) fn takes_part(policies: &Policies) -> bool {
+    let Policies { kubernetes_gateways, http_routes, grpc_routes, tcp_routes, tls_routes, .. } = policies;
+    !(kubernetes_gateways.is_empty()
+        && http_routes.is_empty()
+        && grpc_routes.is_empty()
+        && tcp_routes.is_empty()
+        && tls_routes.is_empty())
+}
+
 /// What istiod makes of Gateway API resources.
 pub(crate) struct Converted {
     pub gateways: Vec<Gateway>,

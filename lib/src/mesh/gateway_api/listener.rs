@@ -168,11 +168,9 @@ fn admits(gateway: &Config<GatewaySpec>, namespace: &SmolStr, namespaces: &Names
     }
 }
 
-/// Whether a selector chooses a namespace, by its labels and the one that Kubernetes gives it.
+/// Whether a selector chooses a namespace.
 fn is_chosen(selector: &Selector, namespace: &SmolStr, namespaces: &Namespaces) -> bool {
-    let Some(mut labels) = namespaces.get(namespace).cloned() else { return false };
-    labels.insert(SmolStr::new_static("kubernetes.io/metadata.name"), namespace.clone());
-    selector_matches(selector, &labels) == Some(true)
+    namespaces.get(namespace).is_some_and(|labels| selector_matches(selector, labels) == Some(true))
 }
 
 /// The port of a ListenerSet's listener. istiod: `gateway_utils.go: ListenerEntryPortNumber`.
