@@ -13,6 +13,7 @@ mod suite {
     mod extensions;
     mod gateway;
     mod gateway_api;
+    mod generated;
     mod ingress;
     mod live;
     mod mutations;

@@ -7,11 +7,12 @@ use dryroute::envoy::Xds;
 use dryroute::envoy::config::{Action, ClusterSpecifier, HostRewrite, PathSpecifier, Route};
 use dryroute::istiod::{Node, NodeType, Proxy};
 use dryroute::manifest::{Admission, Loader, ManifestSet, Spec};
-use dryroute::mesh::gateway::Server;
-use dryroute::mesh::{Gateway, Mesh, MeshOptions, VirtualService};
+use dryroute::mesh::{Mesh, MeshOptions};
 use indexmap::IndexMap;
 use serde_json::Value;
 use smol_str::SmolStr;
+
+use super::generated::describe;
 
 /// Cases that need a switch of istiod that is not modelled: the alpha Gateway API, the inference extension, ambient mode.
 const NOT_MODELLED: [&str; 4] = ["http", "reference-policy-inferencepool", "xbackend", "east-west-ambient"];
@@ -86,35 +87,6 @@ fn mesh(texts: &[&str]) -> Mesh {
         ..MeshOptions::default()
     };
     Mesh::new(load(texts), options)
-}
-
-/// What counts of a Gateway: all but where it was written.
-fn gateway(gateway: &Gateway) -> String {
-    let server = |server: &Server| {
-        let Server { number, port_name, protocol_name, bind, hosts, tls, .. } = server;
-        format!("{number} {port_name} {protocol_name} {bind:?} {hosts:?} {tls:#?}")
-    };
-    let servers: Vec<String> = gateway.servers.iter().map(|s| server(s)).collect();
-    format!("{} {:?} managed: {} {}", gateway.full_name, gateway.selector, gateway.managed, servers.join(" "))
-}
-
-/// What counts of a VirtualService: all but where it was written.
-fn virtual_service(vs: &VirtualService) -> String {
-    let http: Vec<_> = vs.http.iter().map(|rule| &rule.route).collect();
-    let tls: Vec<_> = vs.tls.iter().map(|rule| &rule.route).collect();
-    let tcp: Vec<_> = vs.tcp.iter().map(|rule| &rule.route).collect();
-    format!(
-        "{}/{} {:?} {:?} {:?} {} {http:#?} {tls:#?} {tcp:#?}",
-        vs.namespace, vs.name, vs.hosts, vs.gateways, vs.generator, vs.from_tls_route
-    )
-}
-
-fn describe(mesh: &Mesh) -> Vec<String> {
-    let gateways = mesh.gateways().iter().map(|made| gateway(made));
-    let mut out: Vec<String> =
-        gateways.chain(mesh.virtual_services().iter().map(|vs| virtual_service(vs))).collect();
-    out.sort();
-    out
 }
 
 #[test]

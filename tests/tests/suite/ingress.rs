@@ -2,8 +2,9 @@
 
 use dryroute::manifest::schema::mesh_config::{IngressControllerMode, MeshConfig};
 use dryroute::manifest::{Loader, ManifestSet};
-use dryroute::mesh::gateway::Server;
-use dryroute::mesh::{Gateway, Mesh, MeshOptions, VirtualService};
+use dryroute::mesh::{Mesh, MeshOptions};
+
+use super::generated::describe;
 
 fn load(text: &str) -> ManifestSet {
     Loader::new().text("ingress.yaml", text).load()
@@ -17,29 +18,6 @@ fn mesh(text: &str, mode: IngressControllerMode) -> Mesh {
         ..MeshOptions::default()
     };
     Mesh::new(load(text), options)
-}
-
-/// What counts of a Gateway: all but where it was written.
-fn gateway(gateway: &Gateway) -> String {
-    let server = |server: &Server| {
-        let Server { number, port_name, protocol, bind, hosts, tls, .. } = server;
-        format!("{number} {port_name} {protocol:?} {bind:?} {hosts:?} {tls:?}")
-    };
-    let servers: Vec<String> = gateway.servers.iter().map(|s| server(s)).collect();
-    format!("{} {:?} {servers:#?}", gateway.full_name, gateway.selector)
-}
-
-/// What counts of a VirtualService.
-fn virtual_service(vs: &VirtualService) -> String {
-    let routes: Vec<_> = vs.http.iter().map(|rule| &rule.route).collect();
-    format!("{}/{} {:?} {:?} {:?} {routes:#?}", vs.namespace, vs.name, vs.hosts, vs.gateways, vs.generator)
-}
-
-fn describe(mesh: &Mesh) -> Vec<String> {
-    let mut out: Vec<String> = mesh.gateways().iter().map(|g| gateway(g)).collect();
-    out.extend(mesh.virtual_services().iter().map(|vs| virtual_service(vs)));
-    out.sort();
-    out
 }
 
 #[test]
