@@ -30,6 +30,18 @@ fn build(pattern: &str) -> Result<regex::Regex, String> {
     })
 }
 
+/// A pattern for the text itself, as Go's `regexp.QuoteMeta` writes it.
+pub(crate) fn quote_meta(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
 /// Writes an RE2 pattern in Rust's syntax.
 ///
 /// # Errors

@@ -56,7 +56,7 @@ impl ManifestBuilder {
 
     /// Adds a resource with its status, such as the addresses of a pod.
     pub fn add_with_status(&mut self, meta: Meta, spec: Spec, status: Status) -> ResourceId {
-        let resource = Resource { id: self.set.next_id(), ..resource(meta, spec, status) };
+        let resource = resource(self.set.next_id(), meta, spec, status);
         let verdict = Admission::Validate.verdict(&resource);
         self.set.admit(resource, verdict, &mut self.names)
     }
@@ -67,14 +67,14 @@ impl ManifestBuilder {
     }
 }
 
-/// A resource without a number.
-fn resource(meta: Meta, spec: Spec, status: Status) -> Resource {
+/// A resource that was never text.
+fn resource(id: ResourceId, meta: Meta, spec: Spec, status: Status) -> Resource {
     let kind = spec.kind();
     let api_version = match kind.group() {
         "" => SmolStr::new_static("v1"),
         group => smol_str::format_smolstr!("{group}/v1"),
     };
-    Resource { id: ResourceId(0), kind, api_version, meta, spec, status }
+    Resource { id, kind, api_version, meta, spec, status }
 }
 
 impl ManifestSet {
@@ -84,7 +84,7 @@ impl ManifestSet {
             self.places.push(place);
         }
         // Nobody wrote it, so it stands beside whatever has its name.
-        self.admit(resource(meta, spec, Status::None), Vec::new(), &mut Names::default());
+        self.admit(resource(self.next_id(), meta, spec, Status::None), Vec::new(), &mut Names::default());
         self.derived += 1;
     }
 
@@ -93,15 +93,14 @@ impl ManifestSet {
         ResourceId(u32::try_from(self.resources.len()).unwrap_or(u32::MAX))
     }
 
-    /// Takes a resource in under the next number, with what validation says about it.
+    /// Takes in the resource of the next number, with what validation says about it.
     pub(super) fn admit(
         &mut self,
-        mut resource: Resource,
+        resource: Resource,
         verdict: Vec<Diagnostic>,
         names: &mut Names,
     ) -> ResourceId {
-        let ResourceId(id) = self.next_id();
-        resource.id = ResourceId(id);
+        let ResourceId(id) = resource.id;
         let rejected = validate::refuses(&verdict);
         self.diagnostics.extend(verdict);
         self.active.push(!rejected);

@@ -251,9 +251,9 @@ impl<'a> Reader<'a> {
     fn literal(&mut self, header: &str, outer: usize) -> Option<()> {
         // It counts as starting where its text does.
         let line = self.line + 1;
-        let chomp = match header.get(1..)?.trim_end_matches(' ') {
-            "" => Chomp::Clip,
-            "-" => Chomp::Strip,
+        let keeps_break = match header.get(1..)?.trim_end_matches(' ') {
+            "" => true,
+            "-" => false,
             _ => return None,
         };
         let mut out = String::new();
@@ -284,21 +284,10 @@ impl<'a> Reader<'a> {
         }
         let column = indent.filter(|indent| *indent > outer)?;
         let end = out.trim_end_matches('\n').len();
-        out.truncate(match chomp {
-            Chomp::Clip => end + 1,
-            Chomp::Strip => end,
-        });
+        out.truncate(end + usize::from(keeps_break));
         self.arena.push(Content::Scalar(Cow::Owned(out), Resolved::Str), line, column as u32 + 1);
         Some(())
     }
-}
-
-/// What becomes of a literal block's last line breaks.
-enum Chomp {
-    /// One stays.
-    Clip,
-    /// None stays.
-    Strip,
 }
 
 fn is_item(text: &str) -> bool {

@@ -9,6 +9,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::ChainKind;
 use crate::envoy::config::{HeaderMatcher, MetadataMatcher, RbacExpression, SafeRegex, StringMatcher};
+use crate::re2::quote_meta;
 
 /// The filter whose metadata holds a token's claims.
 const JWT_FILTER: SmolStr = SmolStr::new_static("envoy.filters.http.jwt_authn");
@@ -220,18 +221,6 @@ fn cidr(value: &str) -> Result<IpNet, Skipped> {
 
 fn regex(pattern: &str) -> StringMatcher {
     StringMatcher::SafeRegex(SafeRegex::new(pattern).unwrap_or_else(|_| SafeRegex::never(pattern)))
-}
-
-/// As Go's `regexp.QuoteMeta`.
-fn quote_meta(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if r"\.+*?()|[]{}^$".contains(c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
 }
 
 fn trust_domain(value: &str) -> StringMatcher {

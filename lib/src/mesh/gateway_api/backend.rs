@@ -7,7 +7,7 @@
 
 use smol_str::{SmolStr, format_smolstr};
 
-use super::reference::{BackendKind, ParentKind, RouteKind, Target, is_granted};
+use super::reference::{BackendKind, ParentKind, RouteKind, Subject, Target, granted};
 use super::{Refusal, Surroundings};
 use crate::manifest::schema::gateway_api::{BackendRef, HttpBackendRef};
 use crate::manifest::schema::istio::{Destination, PortSelector, RouteDestination};
@@ -96,8 +96,8 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
-    fn nowhere(fault: String) -> Self {
-        Self { destination: Destination::default(), fault: Some(Refusal::new(fault)) }
+    fn nowhere(fault: Refusal) -> Self {
+        Self { destination: Destination::default(), fault: Some(fault) }
     }
 }
 
@@ -105,19 +105,19 @@ impl Referrer<'_> {
     /// The destination of a backend.
     pub(super) fn resolve(&self, backend: Reference<'_>) -> Result<Resolved, Refusal> {
         let Reference { group, kind, namespace, name, port } = backend;
-        if let Some(to) = namespace.filter(|to| self.needs_grant && *to != self.namespace) {
+        let owner = namespace.unwrap_or(self.namespace);
+        if self.needs_grant {
+            let from = Subject { kind: self.kind.as_str(), namespace: self.namespace };
             let target = Target {
                 group: group.unwrap_or_default(),
                 kind: kind.unwrap_or("Service"),
-                namespace: to,
+                namespace: owner,
                 name,
             };
-            if !is_granted(&self.around.policies.reference_grants, self.kind.as_str(), self.namespace, target)
-            {
-                return Ok(Resolved::nowhere(format!("no ReferenceGrant lets it refer to {to}/{name}")));
+            if let Err(fault) = granted(&self.around.policies.reference_grants, from, target) {
+                return Ok(Resolved::nowhere(fault));
             }
         }
-        let owner = namespace.unwrap_or(self.namespace);
         let (host, exists) = match BackendKind::of(group, kind) {
             BackendKind::Service if name.contains('.') => {
                 return Err(Refusal::new(format!(
@@ -134,7 +134,8 @@ impl Referrer<'_> {
             BackendKind::Hostname => (name.clone(), (self.around.has_host)(name, owner)),
             BackendKind::Unsupported => {
                 let kind = kind.unwrap_or("Service");
-                return Ok(Resolved::nowhere(format!("istiod routes to no backend of kind {kind}")));
+                let fault = Refusal::new(format!("istiod routes to no backend of kind {kind}"));
+                return Ok(Resolved::nowhere(fault));
             }
         };
         let Some(number) = port else {

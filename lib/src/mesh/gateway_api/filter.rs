@@ -16,6 +16,7 @@ use crate::manifest::schema::istio::{
     CorsPolicy, HeaderOperations, HttpRedirect, HttpRewrite, Percent, RedirectPortSelection, RegexRewrite,
     StringMatch, UnmatchedPreflights,
 };
+use crate::re2::quote_meta;
 
 /// An origin as browsers write it, which `*` allows.
 const ANY_ORIGIN: SmolStr = SmolStr::new_static(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+$");
@@ -123,18 +124,6 @@ fn allowed(origin: &SmolStr) -> StringMatch {
     match origin.split_once('*') {
         None => StringMatch::Exact(origin.clone()),
         Some((prefix, "")) => StringMatch::Prefix(prefix.into()),
-        Some(_) => StringMatch::Regex(format_smolstr!("^{}$", quote(origin).replace(r"\*", ".*"))),
+        Some(_) => StringMatch::Regex(format_smolstr!("^{}$", quote_meta(origin).replace(r"\*", ".*"))),
     }
-}
-
-/// Escapes a text as Go does (`regexp.QuoteMeta`).
-fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if r"\.+*?()|[]{}^$".contains(c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
 }

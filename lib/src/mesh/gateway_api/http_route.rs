@@ -149,10 +149,8 @@ fn http_rules(
     let mut out = Vec::new();
     for (n, rule) in spec.rules.iter().flatten().enumerate() {
         let parts = Parts { name: rule.name.as_ref(), filters: &rule.filters, backends: &rule.backend_refs };
-        let mut draft = Draft::new(source, n, &parts);
-        draft.filters(parts.filters, referrer)?;
+        let mut draft = Draft::new(source, n, &parts, referrer)?;
         draft.times(rule);
-        draft.destinations(parts.backends, referrer)?;
         let matches = rule.matches.iter().flatten();
         let matches = matches.map(matching::http).collect::<Result<Vec<_>, _>>()?;
         out.extend(draft.with_matches(matches));
@@ -168,9 +166,7 @@ fn grpc_rules(
     let mut out = Vec::new();
     for (n, rule) in spec.rules.iter().enumerate() {
         let parts = Parts { name: rule.name.as_ref(), filters: &rule.filters, backends: &rule.backend_refs };
-        let mut draft = Draft::new(source, n, &parts);
-        draft.filters(parts.filters, referrer)?;
-        draft.destinations(parts.backends, referrer)?;
+        let draft = Draft::new(source, n, &parts, referrer)?;
         let matches = rule.matches.iter().map(matching::grpc).collect::<Result<Vec<_>, _>>()?;
         out.extend(draft.with_matches(matches));
     }
@@ -190,7 +186,13 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(source: &Source<'_>, n: usize, parts: &Parts<'_>) -> Self {
+    /// The rule numbered `n`, with what all kinds of routes have.
+    fn new(
+        source: &Source<'_>,
+        n: usize,
+        parts: &Parts<'_>,
+        referrer: Referrer<'_>,
+    ) -> Result<Self, Refusal> {
         let name = parts.name.cloned();
         let name = name.unwrap_or_else(|| format_smolstr!("{}.{}.{n}", source.namespace, source.name));
         let rule = HttpRule {
@@ -199,7 +201,10 @@ impl Draft {
             match_origins: Vec::new(),
             places: Vec::new(),
         };
-        Self { rule }
+        let mut draft = Self { rule };
+        draft.filters(parts.filters, referrer)?;
+        draft.destinations(parts.backends, referrer)?;
+        Ok(draft)
     }
 
     /// Remembers where a field of the VirtualService's rule is written.

@@ -5,6 +5,7 @@
 use smol_str::SmolStr;
 
 use super::super::Configs;
+use super::Refusal;
 use crate::manifest::schema::gateway_api::{ParentReference, ReferenceGrantSpec};
 
 /// The group of the Gateway API.
@@ -115,24 +116,32 @@ pub(super) struct Target<'a> {
     pub name: &'a str,
 }
 
-/// Whether a ReferenceGrant lets resources of `kind` in `namespace` refer to `target`.
-pub(super) fn is_granted(
+/// Who refers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject<'a> {
+    pub kind: &'a str,
+    pub namespace: &'a str,
+}
+
+/// Whether one may refer to `target`: it is in the own namespace, or a ReferenceGrant says so.
+pub(super) fn granted(
     grants: &Configs<ReferenceGrantSpec>,
-    kind: &str,
-    namespace: &str,
+    from: Subject<'_>,
     target: Target<'_>,
-) -> bool {
-    grants.in_namespace(target.namespace).any(|grant| {
-        let from = grant
-            .spec
-            .from
-            .iter()
-            .any(|from| from.group == GATEWAY_API && from.kind == kind && from.namespace == namespace);
-        let to = |to: &Option<SmolStr>| to.as_ref().is_none_or(|name| name == target.name);
-        from && grant
-            .spec
-            .to
-            .iter()
-            .any(|entry| entry.group == target.group && entry.kind == target.kind && to(&entry.name))
-    })
+) -> Result<(), Refusal> {
+    let Target { group, kind, namespace, name } = target;
+    let names_from = |grant: &ReferenceGrantSpec| {
+        let mut entries = grant.from.iter();
+        entries.any(|e| e.group == GATEWAY_API && e.kind == from.kind && e.namespace == from.namespace)
+    };
+    let names_target = |grant: &ReferenceGrantSpec| {
+        let own = |to: &Option<SmolStr>| to.as_ref().is_none_or(|to| to == name);
+        grant.to.iter().any(|e| e.group == group && e.kind == kind && own(&e.name))
+    };
+    let mut grants = grants.in_namespace(namespace);
+    if namespace == from.namespace || grants.any(|grant| names_from(&grant.spec) && names_target(&grant.spec))
+    {
+        return Ok(());
+    }
+    Err(Refusal::new(format!("no ReferenceGrant lets it refer to {namespace}/{name}")))
 }

@@ -7,13 +7,14 @@
 use smol_str::{SmolStr, format_smolstr};
 
 use super::listener::Owner;
-use super::reference::{Target, is_granted};
+use super::reference::{self, Subject, Target};
 use super::{Refusal, Surroundings};
 use crate::manifest::schema::Ignored;
 use crate::manifest::schema::gateway_api::{
     FrontendTlsConfig, FrontendValidation, GatewayTls, Listener, ListenerTls, ObjectReference,
 };
 use crate::manifest::schema::istio::{ServerTlsMode, ServerTlsSettings};
+use crate::manifest::schema::kubernetes::Secret;
 use crate::manifest::validate::is_cipher;
 
 /// Chooses client certificates, or Istio's own certificate, for a listener.
@@ -91,13 +92,8 @@ fn terminate(
     around: &Surroundings<'_>,
 ) -> Result<bool, Refusal> {
     let asked = match option(tls, TERMINATE_MODE) {
-        "MUTUAL" => Some(ServerTlsMode::Mutual),
-        "OPTIONAL_MUTUAL" => Some(ServerTlsMode::OptionalMutual),
-        _ => None,
-    };
-    out.mode = asked.unwrap_or(ServerTlsMode::Simple);
-    match option(tls, TERMINATE_MODE) {
         "ISTIO_SIMPLE" => {
+            out.mode = ServerTlsMode::Simple;
             out.credential_name = SmolStr::new_static("builtin://");
             return Ok(false);
         }
@@ -105,8 +101,11 @@ fn terminate(
             out.mode = ServerTlsMode::IstioMutual;
             return Ok(false);
         }
-        _ => {}
-    }
+        "MUTUAL" => Some(ServerTlsMode::Mutual),
+        "OPTIONAL_MUTUAL" => Some(ServerTlsMode::OptionalMutual),
+        _ => None,
+    };
+    out.mode = asked.unwrap_or(ServerTlsMode::Simple);
     if tls.certificate_refs.len() > MOST_CERTIFICATES {
         return Err(Refusal::new("a listener has two certificates at most"));
     }
@@ -149,11 +148,10 @@ fn certificate(
     {
         return Err(Refusal::new(format!("the certificate {namespace}/{name} is no Secret")));
     }
-    let mut secrets = around.policies.secrets.in_namespace(namespace);
-    let Some(secret) = secrets.find(|secret| secret.name == *name) else {
+    let Some(secret) = secret(namespace, name, around) else {
         return Err(Refusal::new(format!("there is no Secret {namespace}/{name}")));
     };
-    let has = |key: &str| secret.spec.data.contains_key(key) || secret.spec.string_data.contains_key(key);
+    let has = |key: &str| has_entry(secret, key);
     if (has("cert") && has("key")) || (has("tls.crt") && has("tls.key")) {
         return Ok(format_smolstr!("kubernetes-gateway://{namespace}/{name}"));
     }
@@ -183,17 +181,23 @@ fn authority(
                 authority.is_some_and(|text| text.contains("-----BEGIN CERTIFICATE-----"))
             })
         }
-        Some("Secret") => around.policies.secrets.in_namespace(namespace).any(|secret| {
-            let has =
-                |key: &str| secret.spec.data.contains_key(key) || secret.spec.string_data.contains_key(key);
-            secret.name == *name && (has("cacert") || has("ca.crt"))
-        }),
+        Some("Secret") => secret(namespace, name, around)
+            .is_some_and(|secret| has_entry(secret, "cacert") || has_entry(secret, "ca.crt")),
         _ => return Err(Refusal::new(format!("the authority {namespace}/{name} is no Secret or ConfigMap"))),
     };
     if !known {
         return Err(Refusal::new(format!("there is no authority's certificate in {namespace}/{name}")));
     }
     Ok(format_smolstr!("{scheme}://{namespace}/{name}-cacert"))
+}
+
+fn secret<'a>(namespace: &str, name: &str, around: &Surroundings<'a>) -> Option<&'a Secret> {
+    let mut secrets = around.policies.secrets.in_namespace(namespace);
+    secrets.find(|secret| secret.name == name).map(|secret| &*secret.spec)
+}
+
+fn has_entry(secret: &Secret, key: &str) -> bool {
+    secret.data.contains_key(key) || secret.string_data.contains_key(key)
 }
 
 /// Whether an owner may refer to a Secret or ConfigMap.
@@ -204,11 +208,6 @@ fn granted(
     name: &SmolStr,
     around: &Surroundings<'_>,
 ) -> Result<(), Refusal> {
-    let target = Target { group: "", kind, namespace, name };
-    if namespace == owner.namespace
-        || is_granted(&around.policies.reference_grants, owner.kind.as_str(), owner.namespace, target)
-    {
-        return Ok(());
-    }
-    Err(Refusal::new(format!("no ReferenceGrant lets it refer to {namespace}/{name}")))
+    let from = Subject { kind: owner.kind.as_str(), namespace: owner.namespace };
+    reference::granted(&around.policies.reference_grants, from, Target { group: "", kind, namespace, name })
 }
