@@ -130,6 +130,9 @@ cases! {
     router_check: "router-check cli/tests/fixtures/routes.yaml cli/tests/fixtures/routes.tests.yaml --details";
     router_check_failing: "router-check cli/tests/fixtures/routes.yaml cli/tests/fixtures/routes.failing.yaml --only-show-failures";
     router_check_coverage: "router-check cli/tests/fixtures/routes.yaml cli/tests/fixtures/routes.tests.yaml --fail-under 100.5";
+    router_check_covall: "router-check cli/tests/fixtures/routes.yaml cli/tests/fixtures/routes.tests.yaml --covall --fail-under 80";
+    router_check_detailed_coverage: "router-check -c cli/tests/fixtures/routes.yaml -t cli/tests/fixtures/routes.pb_text --detailed-coverage";
+    router_check_text_format: "router-check cli/tests/fixtures/routes.yaml cli/tests/fixtures/broken.pb_text";
     router_check_unsupported: "router-check cli/tests/fixtures/routes.tests.yaml cli/tests/fixtures/routes.yaml";
     explain: "explain unknown-field";
     explain_unknown: "explain unknown-feild";

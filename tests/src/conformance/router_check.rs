@@ -6,7 +6,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use dryroute::envoy::router_check::{self, RouteTable, RouteTests, RouterCheckReport, ShownTests};
+use dryroute::envoy::router_check::{
+    self, CoverageMeasure, RouteTable, RouteTests, RouterCheckReport, ShownTests,
+};
 use serde_json::{Value, json};
 
 use super::{Check, Mismatch, Options};
@@ -70,11 +72,13 @@ impl Pair {
         words.into_iter().chain(flags).collect::<Vec<_>>().join(" ")
     }
 
-    fn report(&self, folder: &Path) -> Result<RouterCheckReport, String> {
+    fn report(&self, folder: &Path, measure: CoverageMeasure) -> Result<RouterCheckReport, String> {
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).map_err(|e| e.to_string());
         let table = RouteTable::parse(&read(&self.config)?).map_err(|e| format!("{}: {e}", self.config))?;
-        let tests = RouteTests::parse(&read(&self.tests)?).map_err(|e| format!("{}: {e}", self.tests))?;
-        router_check::check(&table, &tests).map_err(|e| e.to_string())
+        let parse =
+            if self.tests.ends_with(".pb_text") { RouteTests::parse_text_format } else { RouteTests::parse };
+        let tests = parse(&read(&self.tests)?).map_err(|e| format!("{}: {e}", self.tests))?;
+        Ok(router_check::check(&table, &tests, measure))
     }
 }
 
@@ -112,7 +116,7 @@ fn mismatch(field: &str, expected: impl Into<Value>, got: impl Into<Value>) -> M
 /// One check for each test of a pair, and one for their number if it is not the index's.
 fn tests(pair: &Pair, folder: &Path, options: &Options, out: &mut Vec<Check>) {
     let case = pair.title();
-    let report = match pair.report(folder) {
+    let report = match pair.report(folder, CoverageMeasure::Routes) {
         Ok(report) => report,
         Err(error) => {
             // Every test of a pair that cannot be read counts as failed.
@@ -148,6 +152,7 @@ fn tests(pair: &Pair, folder: &Path, options: &Options, out: &mut Vec<Check>) {
 /// What differs in what is printed.
 fn printed(pair: &Pair, folder: &Path) -> Vec<Mismatch> {
     let mut shown = ShownTests::None;
+    let mut measure = CoverageMeasure::Routes;
     let mut least = None;
     let mut flags = pair.flags.iter();
     while let Some(flag) = flags.next() {
@@ -156,10 +161,14 @@ fn printed(pair: &Pair, folder: &Path) -> Vec<Mismatch> {
             "--details" => {}
             "--only-show-failures" => shown = ShownTests::Failed,
             "-f" => least = flags.next().and_then(|least| least.parse::<f64>().ok()),
+            "--covall" => measure = CoverageMeasure::Expectations,
+            "--detailed-coverage" if measure == CoverageMeasure::Routes => {
+                measure = CoverageMeasure::RoutesByName;
+            }
             other => return vec![mismatch("flag", other, "not supported")],
         }
     }
-    let report = match (pair.report(folder), &pair.note) {
+    let report = match (pair.report(folder, measure), &pair.note) {
         (Ok(report), None) => report,
         (Ok(_), Some(note)) => return vec![mismatch("refused", note.as_str(), "accepted")],
         (Err(error), Some(_)) if error.contains(": tests: ") => return Vec::new(),
@@ -190,7 +199,11 @@ fn printed(pair: &Pair, folder: &Path) -> Vec<Mismatch> {
         miss("has line", text);
     }
     for text in &pair.output_matches {
-        miss("matches, which is not compared", text);
+        match regex::Regex::new(text) {
+            Ok(regex) if output.lines().any(|line| regex.is_match(line)) => {}
+            Ok(_) => miss("has no line that matches", text),
+            Err(_) => miss("is no regular expression", text),
+        }
     }
     out
 }

@@ -10,11 +10,12 @@ use smol_str::{SmolStr, ToSmolStr as _, format_smolstr};
 
 use super::filter::Flight;
 use super::response::Subject as ResponseSubject;
-use super::{Choice, choose, is_grpc, redirect, router};
+use super::{Choice, choose, is_grpc, redirect, rewrite, router};
 use crate::envoy::config::{
     Action, ClusterSpecifier, DirectResponseAction, EscapedSlashes, ForwardClientCertDetails,
-    HttpConnectionManager, PathRedirect, RedirectAction, Route, RouteConfiguration, RouteSpecifier,
-    ServerHeaderTransformation, SetCurrentClientCertDetails, TrafficDirection, VirtualHost, WeightedCluster,
+    HttpConnectionManager, PathRedirect, RedirectAction, Route, RouteConfiguration, RouteMatch,
+    RouteSpecifier, ServerHeaderTransformation, SetCurrentClientCertDetails, TrafficDirection, VirtualHost,
+    WeightedCluster,
 };
 use crate::envoy::decision::{Downstream, HttpDecision};
 use crate::envoy::domain;
@@ -113,6 +114,7 @@ fn take(
         Action::None => {}
         Action::Redirect(action) => {
             let location = redirect::location(action, &route.route_match, &out.request);
+            rewrite_path(&mut out.request, action, &route.route_match);
             answer(out, &decision, action.response_code, "");
             out.taken = Taken::Answer { location, status: action.response_code, route: taken };
         }
@@ -165,6 +167,18 @@ fn pick(clusters: &[WeightedCluster], random_value: u64) -> Option<(usize, &Weig
         end += u64::from(cluster.weight);
         selected < end
     })
+}
+
+/// A redirect that rewrites the path rewrites the request's. Envoy: `config_impl.cc: RouteEntryImplBase::rewritePathHeader`.
+fn rewrite_path(request: &mut HttpRequest, action: &RedirectAction, conditions: &RouteMatch) {
+    let new = match &action.path {
+        PathRedirect::Keep | PathRedirect::Path(_) => return,
+        PathRedirect::PrefixRewrite(prefix) => rewrite::replace_prefix(&request.path, conditions, prefix),
+        PathRedirect::RegexRewrite(regex) => rewrite::replace_regex(&request.path, regex),
+    };
+    let old = headers::literal(std::mem::replace(&mut request.path, new));
+    let hand = headers::envoy!("route: the path before a redirect's rewrite");
+    headers::set(&mut request.headers, &mut Ledger::default(), "x-envoy-original-path", old, hand);
 }
 
 /// Status and framing of a local reply, then the operations of the route.

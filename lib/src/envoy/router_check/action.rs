@@ -69,6 +69,28 @@ fn route(mut fields: Fields) -> Result<RouteAction, RouterCheckError> {
         None => Duration::from_secs(15),
         Some(value) => duration(fields.at("timeout"), value)?,
     };
+    fields.pass_over(&[
+        "cors",
+        "early_data_policy",
+        "flush_timeout",
+        "hash_policy",
+        "hedge_policy",
+        "idle_timeout",
+        "include_vh_rate_limits",
+        "internal_redirect_action",
+        "internal_redirect_policy",
+        "max_grpc_timeout",
+        "grpc_timeout_offset",
+        "max_internal_redirects",
+        "max_stream_duration",
+        "metadata_match",
+        "priority",
+        "rate_limits",
+        "request_mirror_policies",
+        "retry_policy",
+        "upgrade_configs",
+        "cluster_not_found_response_code",
+    ]);
     fields.finish()?;
     Ok(RouteAction {
         cluster,
@@ -99,6 +121,7 @@ fn weighted_clusters(mut fields: Fields) -> Result<Vec<WeightedCluster>, RouterC
         let weight = fields.unsigned("weight")?.unwrap_or_default();
         let host_rewrite_literal = fields.text("host_rewrite_literal")?;
         let headers = header_operations(&mut fields)?;
+        fields.pass_over(&["metadata_match", "typed_per_filter_config"]);
         fields.finish()?;
         Ok(WeightedCluster { name, weight, headers, host_rewrite_literal, origin: WRITTEN })
     })?;

@@ -46,6 +46,9 @@ pub(super) struct Expected {
     pub(super) code_redirect: Option<u16>,
     pub(super) timeout: Option<Duration>,
     pub(super) route_metadata: Vec<(SmolStr, SmolStr, SmolStr)>,
+    /// Headers' texts (`request_header_fields`), the older form of conditions.
+    pub(super) request_fields: Vec<(SmolStr, SmolStr)>,
+    pub(super) response_fields: Vec<(SmolStr, SmolStr)>,
     pub(super) request_headers: Vec<HeaderCondition>,
     pub(super) response_headers: Vec<HeaderCondition>,
 }
@@ -79,7 +82,7 @@ fn case(mut fields: Fields) -> Result<Case, RouterCheckError> {
         return Err(RouterCheckError::Unsupported { field });
     }
     let request = HttpRequest {
-        method: input.required("method")?,
+        method: method(&mut input)?,
         path: input.required("path")?,
         authority: input.required("authority")?,
         scheme: Some(scheme),
@@ -91,6 +94,16 @@ fn case(mut fields: Fields) -> Result<Case, RouterCheckError> {
     let metadata = dynamic_metadata(&mut input)?;
     input.finish()?;
     Ok(Case { name, request, response, random_value, runtime, metadata, expected: expected(validate)? })
+}
+
+/// Three letters at least: `validation.proto`.
+fn method(input: &mut Fields) -> Result<SmolStr, RouterCheckError> {
+    let method = input.required("method")?;
+    if method.chars().count() < 3 {
+        let reason = "a method has three letters at least".into();
+        return Err(RouterCheckError::Invalid { field: input.at("method"), reason });
+    }
+    Ok(method)
 }
 
 fn header_values(fields: &mut Fields, name: &str) -> Result<Vec<(SmolStr, SmolStr)>, RouterCheckError> {
@@ -163,6 +176,8 @@ fn expected(mut fields: Fields) -> Result<Expected, RouterCheckError> {
             entry.finish()?;
             Ok((out.0, out.1, out.2.unwrap_or_default()))
         })?,
+        request_fields: header_values(&mut fields, "request_header_fields")?,
+        response_fields: header_values(&mut fields, "response_header_fields")?,
         request_headers: fields.messages("request_header_matches", matchers::header_condition)?,
         response_headers: fields.messages("response_header_matches", matchers::header_condition)?,
     };

@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
-use super::fields::Fields;
-use super::{RouterCheckError, action, matchers};
+use super::fields::{Fields, camel_case};
+use super::schema::ROUTE_MATCH;
+use super::{RouterCheckError, action, matchers, text_print};
 use crate::envoy::config::{
     AppendAction, HeaderMatcher, HeaderOperations, HeaderRemoval, HeaderValueOption, PathSpecifier,
     RequireTls, Route, RouteConfiguration, RouteMatch, SafeRegex, StringMatcher, VirtualHost,
@@ -47,6 +48,23 @@ impl RuntimeFraction {
             && self.key == runtime
             && random_value.checked_rem(self.denominator).is_some_and(|part| part < self.numerator)
     }
+
+    /// Writes the numerator that counts into the conditions it was read from.
+    fn write_numerator(&self, conditions: &mut Value) {
+        let numerator = conditions
+            .as_object_mut()
+            .and_then(|map| field_mut(map, "runtime_fraction"))
+            .and_then(|map| field_mut(map, "default_value"));
+        if let Some(map) = numerator {
+            map.insert("numerator".to_owned(), self.numerator.into());
+        }
+    }
+}
+
+/// A message in a message, in both spellings of its field.
+fn field_mut<'a>(map: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
+    let key = if map.contains_key(name) { name.to_owned() } else { camel_case(name) };
+    map.get_mut(&key)?.as_object_mut()
 }
 
 /// A route and what the decision types do not hold of it.
@@ -58,6 +76,8 @@ pub(super) struct TableRoute {
     pub(super) fraction: Option<RuntimeFraction>,
     /// Metadata: a JSON object for each namespace.
     pub(super) metadata: Value,
+    /// The conditions as protobuf text.
+    pub(super) written_match: String,
 }
 
 /// A virtual host and what the decision types do not hold of it.
@@ -116,6 +136,7 @@ pub(super) fn table(value: Value) -> Result<Table, RouterCheckError> {
     fields.texts("internal_only_headers")?;
     fields.boolean("validate_clusters")?;
     let headers = header_operations(&mut fields)?;
+    fields.pass_over(&["request_mirror_policies", "typed_per_filter_config"]);
     let hosts = fields.messages("virtual_hosts", virtual_host)?;
     fields.finish()?;
     let mut domains = BTreeSet::new();
@@ -157,6 +178,20 @@ fn virtual_host(mut fields: Fields) -> Result<TableHost, RouterCheckError> {
         fields.finish()?;
         Ok(VirtualCluster { name, headers })
     })?;
+    fields.pass_over(&[
+        "cors",
+        "hedge_policy",
+        "include_attempt_count_in_response",
+        "include_is_timeout_retry_header",
+        "include_request_attempt_count",
+        "metadata",
+        "per_request_buffer_limit_bytes",
+        "rate_limits",
+        "request_body_buffer_limit",
+        "request_mirror_policies",
+        "retry_policy",
+        "typed_per_filter_config",
+    ]);
     fields.finish()?;
     let host = VirtualHost {
         name,
@@ -172,10 +207,15 @@ fn virtual_host(mut fields: Fields) -> Result<TableHost, RouterCheckError> {
 
 fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> {
     let name = fields.text("name")?.unwrap_or_default();
-    let Some(conditions) = fields.message("match")? else {
-        return Err(RouterCheckError::Missing { field: fields.at("match") });
+    let field = fields.at("match");
+    let Some(mut conditions) = fields.take("match") else {
+        return Err(RouterCheckError::Missing { field });
     };
-    let (route_match, fraction) = route_match(conditions)?;
+    let (route_match, fraction) = route_match(Fields::new(field, conditions.clone())?)?;
+    if let Some(fraction) = &fraction {
+        fraction.write_numerator(&mut conditions);
+    }
+    let written_match = text_print::print(&conditions, &ROUTE_MATCH);
     let metadata = match fields.message("metadata")? {
         None => Value::Null,
         Some(mut inner) => {
@@ -186,6 +226,14 @@ fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> {
     };
     let headers = header_operations(&mut fields)?;
     let action = action::action(&mut fields)?;
+    fields.pass_over(&[
+        "decorator",
+        "per_request_buffer_limit_bytes",
+        "request_body_buffer_limit",
+        "stat_prefix",
+        "tracing",
+        "typed_per_filter_config",
+    ]);
     fields.finish()?;
     let route = Route {
         name,
@@ -197,7 +245,7 @@ fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> {
         cors: None,
         origin: WRITTEN,
     };
-    Ok(TableRoute { route: Arc::new(route), fraction, metadata })
+    Ok(TableRoute { route: Arc::new(route), fraction, metadata, written_match })
 }
 
 fn route_match(mut fields: Fields) -> Result<(RouteMatch, Option<RuntimeFraction>), RouterCheckError> {

@@ -15,7 +15,7 @@ pub(super) struct Fields {
 }
 
 /// The name as protobuf's JSON mapping spells it.
-fn camel_case(name: &str) -> String {
+pub(super) fn camel_case(name: &str) -> String {
     let mut parts = name.split('_');
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -142,6 +142,13 @@ impl Fields {
                 _ => Err(RouterCheckError::WrongType { field, expected: "a text" }),
             })
             .collect()
+    }
+
+    /// Fields that do not matter to the question: they are there or not, and what is in them is not looked at.
+    pub(super) fn pass_over(&mut self, names: &[&str]) {
+        for name in names {
+            self.take(name);
+        }
     }
 
     /// The end of the message: what was not read is not supported.
