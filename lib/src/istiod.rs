@@ -9,6 +9,7 @@ mod bootstrap;
 pub mod cluster;
 pub mod connection_manager;
 pub mod connection_settings;
+pub mod credential;
 pub mod diagnostics;
 pub mod gateway;
 pub mod inbound;

@@ -200,11 +200,11 @@ pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
 /// Tracing as istiod sets it without a Telemetry resource: 1 % sampled, no provider.
 ///
 /// istiod: `tracing.go: configureTracingFromTelemetry`.
-pub fn default_tracing(class: ListenerClass) -> Tracing {
+pub fn default_tracing() -> Tracing {
     Tracing {
         random_sampling: 100,
         provider: None,
-        spawn_upstream_span: class == ListenerClass::Gateway,
+        spawn_upstream_span: false,
         disable_context_propagation: false,
         origin: Origin::default("MeshConfig enableTracing: true"),
     }

@@ -134,9 +134,9 @@ impl Proxy {
         self.mesh.features().http10 || self.node.metadata.http10
     }
 
-    /// Tracing on listeners of a class.
-    pub fn tracing(&self, class: ListenerClass) -> Option<Tracing> {
-        self.mesh.config().enable_tracing.then(|| connection_manager::default_tracing(class))
+    /// Tracing on its listeners.
+    pub fn tracing(&self) -> Option<Tracing> {
+        self.mesh.config().enable_tracing.then(connection_manager::default_tracing)
     }
 
     /// MeshConfig's retries.

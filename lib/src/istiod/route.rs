@@ -13,6 +13,7 @@ pub mod redirect;
 pub mod retry;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
@@ -21,8 +22,8 @@ use self::action::DestinationService;
 use self::headers::Sides;
 use self::redirect::ListenerScheme;
 use crate::envoy::config::{
-    Action, AppendAction, ClusterSpecifier, HashPolicy, HeaderOperations, HeaderValueOption, PathSpecifier,
-    Route, RouteAction, RouteMatch,
+    Action, AppendAction, ClusterSpecifier, HashPolicy, HeaderOperations, HeaderValueOption,
+    MaxStreamDuration, PathSpecifier, Route, RouteAction, RouteMatch,
 };
 use crate::istiod::name::SubsetKey;
 use crate::manifest::schema;
@@ -221,8 +222,16 @@ pub fn default_inbound_route(
     origin: Origin,
 ) -> Route {
     let mut route = default_route(cluster, operation, origin);
-    if let (Action::Route(action), InboundRetries::Policy(policy)) = (&mut route.action, retries) {
-        action.retry_policy = retry::convert_inbound_policy(policy);
+    if let Action::Route(action) = &mut route.action {
+        // What a gRPC client asks for limits the stream, not the upstream's answer: no header tells the upstream.
+        action.max_grpc_timeout = None;
+        action.max_stream_duration = Some(MaxStreamDuration {
+            max_stream_duration: Duration::ZERO,
+            grpc_timeout_header_max: Duration::ZERO,
+        });
+        if let InboundRetries::Policy(policy) = retries {
+            action.retry_policy = retry::convert_inbound_policy(policy);
+        }
     }
     route
 }
@@ -258,8 +267,9 @@ pub fn plain_action(cluster: SmolStr) -> RouteAction {
         regex_rewrite: None,
         host_rewrite: crate::envoy::config::HostRewrite::None,
         append_x_forwarded_host: false,
-        timeout: std::time::Duration::ZERO,
-        max_grpc_timeout: Some(std::time::Duration::ZERO),
+        timeout: Duration::ZERO,
+        max_grpc_timeout: Some(Duration::ZERO),
+        max_stream_duration: None,
         retry_policy: None,
         request_mirror_policies: Vec::new(),
         hash_policy: Vec::new(),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use dryroute::envoy::config::{ClientCertificate, HttpFilter, NetworkFilter, RouteSpecifier};
+use dryroute::envoy::config::{
+    ClientCertificate, EndpointAddress, HttpFilter, NetworkFilter, RouteSpecifier, UpstreamTransport,
+};
 use dryroute::envoy::{Capture, Xds};
 use dryroute::istiod::gateway::diagnostics;
 use dryroute::istiod::gateway::merge::SkipReason;
@@ -172,6 +174,47 @@ fn mutual_tls_that_is_passed_through_goes_only_to_endpoints_that_speak_it() {
     assert!(proxy.clusters().iter().any(|cluster| cluster.name == name));
     let without = router(&format!("{}{service}", gateway("g", "[]")));
     assert!(without.cluster(name).is_none());
+}
+
+#[test]
+fn names_outside_of_mutual_tls_are_no_endpoints_of_what_is_passed_through() {
+    let entry = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: \
+                 [e.example], location: MESH_INTERNAL, resolution: DNS, ports: [{number: 9090, name: grpc, protocol: \
+                 GRPC}], endpoints: [{address: plain.example}, {address: meshed.example, labels: \
+                 {security.istio.io/tlsMode: istio}}]}\n";
+    let servers = server(443, "tls", "TLS", "['*.example']", "mode: AUTO_PASSTHROUGH");
+    let proxy = router(&format!("{}{entry}", gateway("g", &format!("[{servers}]"))));
+    let cluster = proxy.cluster("outbound_.9090_._.e.example").unwrap();
+    let endpoints: Vec<_> =
+        cluster.load_assignment.endpoints.iter().flat_map(|group| &group.lb_endpoints).collect();
+    assert_eq!(endpoints.len(), 1, "{endpoints:?}");
+    assert_eq!(endpoints[0].address, EndpointAddress::Name("meshed.example".into(), 9090));
+}
+
+#[test]
+fn certificates_of_a_destination_rule_are_asked_for_by_istiods_names() {
+    let rule = |tls: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: a, namespace: istio-ingress}}\nspec: {{ports: \
+             [{{name: http, port: 80}}]}}\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: \
+             {{name: a, namespace: istio-ingress}}\nspec: {{host: a, trafficPolicy: {{tls: {{{tls}}}}}}}\n"
+        )
+    };
+    let asked = |tls: &str| {
+        let proxy = router(&format!("{}{}", gateway("g", "[]"), rule(tls)));
+        let cluster = proxy.cluster("outbound|80||a.istio-ingress.svc.cluster.local").unwrap();
+        let UpstreamTransport::Tls(context) = &cluster.transport else { panic!("{:?}", cluster.transport) };
+        (context.certificate.to_string(), context.authority.to_string())
+    };
+    let owned = |certificate: &str, authority: &str| (certificate.to_owned(), authority.to_owned());
+    assert_eq!(
+        asked("mode: MUTUAL, clientCertificate: /c, privateKey: /k, caCertificates: /ca"),
+        owned("file-cert:/c~/k", "file-root:/ca")
+    );
+    assert_eq!(asked("mode: MUTUAL, credentialName: s"), owned("kubernetes://s", "kubernetes://s-cacert"));
+    assert_eq!(asked("mode: SIMPLE, credentialName: s"), owned("", "kubernetes://s-cacert"));
+    assert_eq!(asked("mode: SIMPLE"), owned("", "file-root:system"));
+    assert_eq!(asked("mode: ISTIO_MUTUAL"), owned("default", "ROOTCA"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dryroute::envoy::Xds;
 use dryroute::istiod::{Node, Proxy};
-use dryroute::manifest::Loader;
+use dryroute::manifest::{Loader, parse_mesh_config};
 use dryroute::mesh::{Mesh, MeshOptions};
 
 fn entry(name: &str, port: u16, export_to: &str) -> String {
@@ -27,4 +27,21 @@ fn entries_of_one_host_share_clusters_only_if_export_to_is_written_alike() {
     assert_eq!(clusters(", exportTo: ['*']"), [true, true]);
     // As istiod compares what is written, not what it means: the younger entry's port has no cluster.
     assert_eq!(clusters(""), [true, false]);
+}
+
+#[test]
+fn an_explicit_proxy_that_no_egress_listener_serves_passes_everything_through() {
+    let sidecar = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s}\n\
+                   spec: {egress: [{port: {number: 443, protocol: HTTPS, name: p}, hosts: ['./*']}]}\n---\n";
+    let text = entry("a", 80, "") + sidecar;
+    let mesh_config = parse_mesh_config("mesh", "proxyHttpPort: 15080").0;
+    let options = MeshOptions { mesh_config, ..MeshOptions::default() };
+    let mesh = Mesh::new(Loader::new().text("m.yaml", text).load(), options);
+    let proxy =
+        Proxy::new(Arc::new(mesh), Node::sidecar("default", "sleep", vec!["10.0.0.1".parse().unwrap()]));
+    let whole = proxy.route_configuration("http_proxy").unwrap();
+    let names: Vec<&str> = whole.virtual_hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!(names, ["allow_any"]);
+    let chosen = proxy.virtual_host("http_proxy", "api.example").unwrap().virtual_host;
+    assert_eq!(chosen.unwrap().name, "allow_any");
 }

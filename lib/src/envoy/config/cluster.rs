@@ -127,8 +127,10 @@ pub struct UpstreamTlsContext {
     pub auto_san_validation: bool,
     /// Names the server certificate has to have one of.
     pub subject_alt_names: Vec<SmolStr>,
-    /// Secret with the client certificate or CA, by SDS resource name.
-    pub secret_name: SmolStr,
+    /// The certificate that is shown, by SDS resource name; empty when none is.
+    pub certificate: SmolStr,
+    /// The authority that has to have signed the server's certificate, by SDS resource name.
+    pub authority: SmolStr,
     /// Whether any server certificate is accepted.
     pub insecure_skip_verify: bool,
     /// ALPN values offered.

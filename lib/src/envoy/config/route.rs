@@ -146,6 +146,15 @@ pub struct WeightedCluster {
     pub origin: Origin,
 }
 
+/// How long a stream may last as a whole (`RouteAction.MaxStreamDuration`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxStreamDuration {
+    /// The limit of any stream; zero is none.
+    pub max_stream_duration: Duration,
+    /// The longest limit that a client may ask for by `grpc-timeout`; zero is any.
+    pub grpc_timeout_header_max: Duration,
+}
+
 /// Sends the request on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteAction {
@@ -165,6 +174,8 @@ pub struct RouteAction {
     pub timeout: Duration,
     /// Limit taken from `grpc-timeout`; `None` when not set.
     pub max_grpc_timeout: Option<Duration>,
+    /// Limits of the whole stream; `None` when not set.
+    pub max_stream_duration: Option<MaxStreamDuration>,
     /// Retries; `None` when there are none.
     pub retry_policy: Option<RetryPolicy>,
     /// Copies of the request.

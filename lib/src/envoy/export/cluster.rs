@@ -233,14 +233,7 @@ fn transport_sockets(writer: &Writer<'_>, out: &mut Object, transport: &Upstream
 
 fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {
     let mut common = Object::new();
-    let names: Vec<Value> = context
-        .subject_alt_names
-        .iter()
-        .map(|name| {
-            let kind = if name.contains("://") { "URI" } else { "DNS" };
-            json!({"san_type": kind, "matcher": {"exact": name}})
-        })
-        .collect();
+    let names: Vec<Value> = context.subject_alt_names.iter().map(|name| json!({"exact": name})).collect();
     let files = writer.loopback.and_then(|loopback| loopback.certificates());
     let own = context.mode != UpstreamTlsMode::Simple;
     if let Some(files) = files {
@@ -251,18 +244,11 @@ fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {
             set_validation_file(&mut common, names, files);
         }
     } else {
-        let mesh = context.mode == UpstreamTlsMode::IstioMutual;
-        if own {
-            let name = if mesh { "default" } else { context.secret_name.as_str() };
-            common.set("tls_certificate_sds_secret_configs", json!([sds(name)]));
+        if !context.certificate.is_empty() {
+            common.set("tls_certificate_sds_secret_configs", json!([sds(&context.certificate)]));
         }
-        let authority = match () {
-            () if mesh => "ROOTCA".to_owned(),
-            () if context.secret_name.is_empty() => "file-root:system".to_owned(),
-            () => format!("{}-cacert", context.secret_name),
-        };
         if !context.insecure_skip_verify {
-            set_validation(&mut common, names, &authority);
+            set_validation(&mut common, names, &context.authority);
         }
     }
     common.set_nonempty("alpn_protocols", texts(&context.alpn_protocols));

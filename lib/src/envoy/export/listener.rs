@@ -92,8 +92,8 @@ fn listener_filters(listener: &Listener, loopback: bool) -> Vec<Value> {
     if loopback || filters.proxy_protocol {
         out.push(filter("proxy_protocol", "ProxyProtocol"));
     }
-    // The PROXY protocol takes the place of what iptables did.
-    if (filters.original_dst || listener.use_original_dst) && !loopback {
+    // The PROXY protocol takes the place of what iptables did. A listener with `use_original_dst` needs no filter for it.
+    if filters.original_dst && !loopback {
         out.push(filter("original_dst", "OriginalDst"));
     }
     if filters.original_src && !loopback {
@@ -160,7 +160,10 @@ fn filter_chain(writer: &Writer<'_>, listener: &Listener, chain: &FilterChain, r
     out.set("filters", filters);
     if let Some(context) = &chain.transport_socket {
         out.set("transport_socket", downstream_tls(writer, context));
-        // A client that only completes the handshake is not waited for.
+    }
+    // Slow handshakes are not waited for. istiod: `listener.go: gatewayTransportSocketConnectTimeout`.
+    let redirects = listener.use_original_dst;
+    if listener.traffic_direction == TrafficDirection::Outbound && !redirects {
         out.set("transport_socket_connect_timeout", "15s");
     }
     out.set_nonempty("name", chain.name.as_str());
@@ -213,14 +216,11 @@ fn downstream_tls(writer: &Writer<'_>, context: &DownstreamTlsContext) -> Value 
     let names: Vec<Value> = context
         .match_subject_alt_names
         .iter()
-        .map(|name| {
-            // istiod: `security/utils.go: StringToSpecificMatch`.
-            let matcher = match (name.0.strip_prefix('*'), name.0.strip_suffix('*')) {
-                (Some(suffix), _) if !suffix.is_empty() => json!({"suffix": suffix}),
-                (_, Some(prefix)) if !prefix.is_empty() => json!({"prefix": prefix}),
-                (_, _) => json!({"exact": name.0}),
-            };
-            json!({"san_type": "URI", "matcher": matcher})
+        // istiod: `security/utils.go: StringToSpecificMatch`.
+        .map(|name| match (name.0.strip_prefix('*'), name.0.strip_suffix('*')) {
+            (Some(suffix), _) if !suffix.is_empty() => json!({"suffix": suffix}),
+            (_, Some(prefix)) if !prefix.is_empty() => json!({"prefix": prefix}),
+            (_, _) => json!({"exact": name.0}),
         })
         .collect();
     let asks = context.client_certificate != ClientCertificate::None;
@@ -247,6 +247,5 @@ fn downstream_tls(writer: &Writer<'_>, context: &DownstreamTlsContext) -> Value 
     let mut out = Object::typed(DOWNSTREAM_TLS);
     out.set("common_tls_context", common);
     out.set("require_client_certificate", context.client_certificate == ClientCertificate::Required);
-    out.set("disable_stateless_session_resumption", true);
     json!({"name": "envoy.transport_sockets.tls", "typed_config": Value::from(out)})
 }

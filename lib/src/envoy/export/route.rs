@@ -133,6 +133,15 @@ fn route_action(action: &RouteAction) -> Value {
     out.set("timeout", duration(action.timeout));
     // Deprecated, but what istiod writes. istiod: `route.go: setTimeout`.
     out.set_some("max_grpc_timeout", action.max_grpc_timeout.map(duration));
+    out.set_some(
+        "max_stream_duration",
+        action.max_stream_duration.map(|limits| {
+            json!({
+                "max_stream_duration": duration(limits.max_stream_duration),
+                "grpc_timeout_header_max": duration(limits.grpc_timeout_header_max),
+            })
+        }),
+    );
     out.set_some("retry_policy", action.retry_policy.as_ref().map(retry_policy));
     let mirrors: Vec<Value> = action.request_mirror_policies.iter().map(mirror).collect();
     out.set_nonempty("request_mirror_policies", mirrors);

@@ -7,8 +7,13 @@ use serde_json::{Value, json};
 use super::Certificates;
 use super::json::Object;
 
-/// The secret that an SDS resource name stands for, from Istio's agent.
+/// Where an SDS resource name is asked for: cluster resources of istiod, all else of Istio's agent.
+///
+/// istiod: `security/model/authentication.go: ConstructSdsSecretConfigForCredential, ConstructSdsSecretConfig`.
 pub(super) fn sds(name: &str) -> Value {
+    if IN_THE_CLUSTER.iter().any(|scheme| name.starts_with(scheme)) {
+        return json!({"name": name, "sds_config": {"ads": {}, "resource_api_version": "V3"}});
+    }
     json!({
         "name": name,
         "sds_config": {
@@ -18,15 +23,19 @@ pub(super) fn sds(name: &str) -> Value {
                 "set_node_on_first_message_only": true,
                 "transport_api_version": "V3",
             },
+            "initial_fetch_timeout": "0s",
             "resource_api_version": "V3",
         },
     })
 }
 
+/// The beginnings of resource names that stand for Secrets and ConfigMaps of the cluster.
+const IN_THE_CLUSTER: [&str; 3] = ["kubernetes://", "kubernetes-gateway://", "configmap://"];
+
 /// Who signs the peer's certificate, and the names that it has to have.
 pub(super) fn set_validation(common: &mut Object, names: Vec<Value>, authority: &str) {
     let mut validation = Object::new();
-    validation.set_nonempty("match_typed_subject_alt_names", names);
+    validation.set_nonempty("match_subject_alt_names", names);
     common.set(
         "combined_validation_context",
         json!({
@@ -51,6 +60,6 @@ pub(super) fn set_certificate_files(common: &mut Object, files: &Certificates) {
 pub(super) fn set_validation_file(common: &mut Object, names: Vec<Value>, files: &Certificates) {
     let mut validation = Object::new();
     validation.set("trusted_ca", json!({"filename": files.authority}));
-    validation.set_nonempty("match_typed_subject_alt_names", names);
+    validation.set_nonempty("match_subject_alt_names", names);
     common.set("validation_context", validation);
 }

@@ -101,6 +101,7 @@ fn route(mut fields: Fields) -> Result<RouteAction, RouterCheckError> {
         append_x_forwarded_host,
         timeout,
         max_grpc_timeout: None,
+        max_stream_duration: None,
         retry_policy: None,
         request_mirror_policies: Vec::new(),
         hash_policy: Vec::new(),

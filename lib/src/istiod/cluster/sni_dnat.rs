@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use crate::envoy::config::{Cluster, DiscoveryType, LoadAssignment, UpstreamProtocol, UpstreamTransport};
+use crate::envoy::config::{Cluster, LoadAssignment, UpstreamTransport};
 use crate::istiod::name::{SubsetKey, outbound_cluster, outbound_sni};
 use crate::istiod::node::NodeType;
 use crate::istiod::proxy::Proxy;
@@ -37,15 +37,12 @@ pub fn build(proxy: &Proxy, name: &str) -> Option<Cluster> {
     let mut out = super::build(proxy, &outbound_cluster(key.host, key.port, key.subset))?;
     out.name = name.into();
     out.transport = UpstreamTransport::Plaintext;
-    out.protocol = UpstreamProtocol::Http1;
-    if out.discovery_type == DiscoveryType::Eds {
-        let mut endpoints = out.load_assignment.endpoints.clone();
-        for group in &mut endpoints {
-            group.lb_endpoints.retain(|endpoint| endpoint.istio_mutual);
-        }
-        endpoints.retain(|group| !group.lb_endpoints.is_empty());
-        out.load_assignment = Arc::new(LoadAssignment { endpoints });
+    let mut endpoints = out.load_assignment.endpoints.clone();
+    for group in &mut endpoints {
+        group.lb_endpoints.retain(|endpoint| endpoint.istio_mutual);
     }
+    endpoints.retain(|group| !group.lb_endpoints.is_empty());
+    out.load_assignment = Arc::new(LoadAssignment { endpoints });
     Some(out)
 }
 

@@ -12,6 +12,9 @@ use super::Target;
 use super::endpoint;
 use super::traffic_policy::ResolvedPolicy;
 use crate::envoy::config::{DiscoveryType, UpstreamTlsContext, UpstreamTlsMode, UpstreamTransport};
+use crate::istiod::credential::{
+    MESH_AUTHORITY, WORKLOAD_CERTIFICATE, authority_of, file_authority, file_certificate, resource_name,
+};
 use crate::istiod::node::NodeType;
 use crate::istiod::peer_authentication::{MtlsMode, namespace_mode};
 use crate::istiod::proxy::Proxy;
@@ -147,7 +150,8 @@ fn istio_mutual(
         auto_sni: false,
         auto_san_validation: false,
         subject_alt_names: names,
-        secret_name: SmolStr::new_static("default"),
+        certificate: WORKLOAD_CERTIFICATE,
+        authority: MESH_AUTHORITY,
         insecure_skip_verify: false,
         alpn_protocols: alpn.iter().copied().map(SmolStr::new_static).collect(),
         origin,
@@ -157,21 +161,27 @@ fn istio_mutual(
 fn user_tls(settings: &ClientTlsSettings, forward_proxy: bool, origin: Origin) -> UpstreamTlsContext {
     let skip = settings.insecure_skip_verify.unwrap_or(false);
     let auto_sni = settings.sni.is_empty();
+    let (mode, shows) = match settings.mode {
+        TlsMode::Mutual => (UpstreamTlsMode::Mutual, true),
+        TlsMode::Simple | TlsMode::Disable | TlsMode::IstioMutual => (UpstreamTlsMode::Simple, false),
+    };
+    let (certificate, authority) = if settings.credential_name.is_empty() {
+        let own = file_certificate(&settings.client_certificate, &settings.private_key);
+        (own, file_authority(&settings.ca_certificates))
+    } else {
+        let own = resource_name(&settings.credential_name);
+        let authority = authority_of(&own);
+        (own, authority)
+    };
+    let certificate = if shows { certificate } else { SmolStr::default() };
     UpstreamTlsContext {
-        mode: if settings.mode == TlsMode::Mutual {
-            UpstreamTlsMode::Mutual
-        } else {
-            UpstreamTlsMode::Simple
-        },
+        mode,
         sni: settings.sni.clone(),
         auto_sni,
         auto_san_validation: (forward_proxy || (auto_sni && settings.subject_alt_names.is_empty())) && !skip,
         subject_alt_names: settings.subject_alt_names.clone(),
-        secret_name: if settings.credential_name.is_empty() {
-            settings.ca_certificates.clone()
-        } else {
-            settings.credential_name.clone()
-        },
+        certificate,
+        authority,
         insecure_skip_verify: skip,
         alpn_protocols: Vec::new(),
         origin,

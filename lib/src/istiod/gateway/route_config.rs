@@ -193,9 +193,9 @@ impl RouteSkeleton {
             domains: host.domains.clone(),
             routes: sorted,
             require_tls: host.require_tls,
-            include_request_attempt_count: proxy
-                .headers(ListenerClass::Gateway)
-                .include_request_attempt_count,
+            // What nobody routes for reaches no upstream that could be told.
+            include_request_attempt_count: (!host.sources.is_empty() || host.require_tls == RequireTls::All)
+                && proxy.headers(ListenerClass::Gateway).include_request_attempt_count,
             headers: HeaderOperations::default(),
             origin: host.origin.clone(),
         }

@@ -1,11 +1,11 @@
 //! How does a gateway end TLS?
 //!
-//! istiod: `listener.go: BuildListenerTLSContext`; `authentication.go: ApplyCredentialSDSToServerCommonTLSContext`;
-//! `credentials/resource.go: ToResourceName`.
+//! istiod: `listener.go: BuildListenerTLSContext`; `authentication.go: ApplyCredentialSDSToServerCommonTLSContext`.
 
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use crate::envoy::config::{ClientCertificate, DownstreamTlsContext, StringSan};
+use crate::istiod::credential::{WORKLOAD_CERTIFICATE, file_certificate, resource_name, secret_of};
 use crate::istiod::proxy::Proxy;
 use crate::manifest::schema::istio::{ServerTlsMode, ServerTlsSettings};
 use crate::mesh::gateway::Server;
@@ -14,9 +14,6 @@ use crate::mesh::gateway::Server;
 const ALPN_HTTP: [&str; 2] = ["h2", "http/1.1"];
 /// ALPN values of other servers that use Istio's mutual TLS.
 const ALPN_MESH: [&str; 3] = ["istio-peer-exchange", "h2", "http/1.1"];
-/// The certificate that Istio gives every workload, as an SDS resource.
-const WORKLOAD_CERTIFICATE: SmolStr = SmolStr::new_static("default");
-
 /// The TLS of a server; `None` when it has none or passes it through.
 pub fn downstream_context(proxy: &Proxy, server: &Server) -> Option<DownstreamTlsContext> {
     if server.is_passthrough() {
@@ -51,7 +48,7 @@ fn certificate(proxy: &Proxy, tls: &ServerTlsSettings) -> (SmolStr, Option<bool>
     }
     let Some(name) = credential_names(tls).next() else {
         // Files of the proxy's container, which no manifest shows.
-        return (format_smolstr!("file-cert:{}~{}", tls.server_certificate, tls.private_key), None);
+        return (file_certificate(&tls.server_certificate, &tls.private_key), None);
     };
     let resource = resource_name(name);
     if resource == WORKLOAD_CERTIFICATE {
@@ -69,40 +66,4 @@ pub fn credential_names(tls: &ServerTlsSettings) -> impl Iterator<Item = &SmolSt
     let single =
         Some(&tls.credential_name).filter(|name| tls.credential_names.is_empty() && !name.is_empty());
     tls.credential_names.iter().chain(single)
-}
-
-/// The SDS resource that a credential's name stands for.
-pub fn resource_name(name: &str) -> SmolStr {
-    if name.starts_with("builtin://") {
-        return WORKLOAD_CERTIFICATE;
-    }
-    if name.starts_with("invalid://") {
-        return SmolStr::new_static("invalid://");
-    }
-    let typed = ["configmap://", "kubernetes://", "kubernetes-gateway://", "sds://"];
-    if typed.iter().any(|kind| name.starts_with(kind)) {
-        return name.into();
-    }
-    format_smolstr!("kubernetes://{name}")
-}
-
-/// The namespace and name of the Secret behind an SDS resource, for a proxy of `namespace`.
-pub fn secret_of<'a>(resource: &'a str, namespace: &'a str) -> Option<(&'a str, &'a str)> {
-    if let Some(name) = resource.strip_prefix("kubernetes://") {
-        return Some(name.split_once('/').unwrap_or((namespace, name)));
-    }
-    resource.strip_prefix("kubernetes-gateway://")?.split_once('/')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bare_credential_is_a_secret_of_the_proxys_namespace() {
-        assert_eq!(resource_name("cert"), "kubernetes://cert");
-        assert_eq!(secret_of("kubernetes://cert", "istio-ingress"), Some(("istio-ingress", "cert")));
-        assert_eq!(secret_of("kubernetes://other/cert", "istio-ingress"), Some(("other", "cert")));
-        assert_eq!(resource_name("builtin://"), "default");
-    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::envoy::config::{
-    AccessFilter, Cluster, DiscoveryType, EndpointAddress, FilterChain, HttpFilter, NetworkFilter,
-    TransportProtocol,
+    AccessFilter, Action, Cluster, DiscoveryType, EndpointAddress, FilterChain, HttpFilter, NetworkFilter,
+    RouteSpecifier, TransportProtocol,
 };
 use crate::envoy::xds::{Capture, Xds};
 use crate::istiod::{InterceptionMode, Node};
@@ -352,4 +352,17 @@ fn what_is_not_modelled_stands_in_front() {
     assert_eq!(first_filters(format!("{POD}{filter}")), (true, true));
     assert_eq!(first_filters(format!("{POD}{}", filter.replace("INBOUND", "OUTBOUND"))), (false, false));
     assert_eq!(first_filters(format!("{POD}{}", filter.replace("shop", "other"))), (false, false));
+}
+
+#[test]
+fn the_time_that_a_grpc_client_asks_for_limits_its_stream_and_is_not_rewritten() {
+    let day = "2025-01-01T00:00:00Z";
+    let manifests = format!("{POD}{}", service("a", day, "{name: grpc, port: 80, targetPort: 8080}"));
+    let listener = virtual_inbound(&Setup::new(manifests).proxy());
+    let chain = listener.filter_chains.iter().find(|c| c.name == "0.0.0.0_8080" && is_http(c)).unwrap();
+    let NetworkFilter::HttpConnectionManager(manager) = &chain.terminal else { panic!() };
+    let RouteSpecifier::Inline(configuration) = &manager.route_specifier else { panic!() };
+    let Action::Route(action) = &configuration.virtual_hosts[0].routes[0].action else { panic!() };
+    assert_eq!(action.max_grpc_timeout, None);
+    assert!(action.max_stream_duration.unwrap().grpc_timeout_header_max.is_zero(), "any limit is granted");
 }

@@ -77,7 +77,24 @@ fn shell(name: &str) -> RouteConfiguration {
 pub fn build(proxy: &Proxy, name: &str) -> Option<RouteConfiguration> {
     let parsed = RouteName::parse(name)?;
     let mut out = shell(name);
-    let Some((number, egress)) = proxy.scope().egress_for(parsed.port(), name) else { return Some(out) };
+    if let Some((number, egress)) = proxy.scope().egress_for(parsed.port(), name) {
+        out.virtual_hosts = virtual_hosts(proxy, name, parsed, number, egress);
+    }
+    // A Sidecar may have no egress listener for the explicit proxy: everything is then unknown to it.
+    if !matches!(parsed, RouteName::Sniffed { .. }) {
+        out.virtual_hosts.push(Arc::new(catch_all::virtual_host(proxy)));
+    }
+    Some(out)
+}
+
+/// The virtual hosts that services and VirtualServices of an egress listener ask for, by name.
+fn virtual_hosts(
+    proxy: &Proxy,
+    name: &str,
+    parsed: RouteName<'_>,
+    number: usize,
+    egress: &EgressListener,
+) -> Vec<Arc<VirtualHost>> {
     let port = effective_port(parsed, egress);
     with_context(proxy, number, egress, port, |context| {
         let mut skeletons = virtual_host::resolve(context, &context.everything());
@@ -92,15 +109,8 @@ pub fn build(proxy: &Proxy, name: &str) -> Option<RouteConfiguration> {
             merge_ports(&mut skeletons);
         }
         skeletons.sort_by(|a, b| a.name.cmp(&b.name));
-        out.virtual_hosts = skeletons
-            .into_iter()
-            .map(|skeleton| materialise(proxy, number, egress, port, skeleton))
-            .collect();
-    });
-    if !matches!(parsed, RouteName::Sniffed { .. }) {
-        out.virtual_hosts.push(Arc::new(catch_all::virtual_host(proxy)));
-    }
-    Some(out)
+        skeletons.into_iter().map(|skeleton| materialise(proxy, number, egress, port, skeleton)).collect()
+    })
 }
 
 /// The virtual host of configuration `name` for `host` (in lower case, without port).
@@ -118,7 +128,8 @@ pub fn virtual_host(
         return Some((whole, chosen));
     }
     let Some((number, egress)) = proxy.scope().egress_for(parsed.port(), name) else {
-        return Some((shell(name), None));
+        let sniffed = matches!(parsed, RouteName::Sniffed { .. });
+        return Some((shell(name), (!sniffed).then(|| Arc::new(catch_all::virtual_host(proxy)))));
     };
     let port = effective_port(parsed, egress);
     if port == 0 {

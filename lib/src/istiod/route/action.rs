@@ -78,6 +78,7 @@ pub fn translate_route_action(
         append_x_forwarded_host: false,
         timeout,
         max_grpc_timeout: Some(timeout),
+        max_stream_duration: None,
         retry_policy: None,
         request_mirror_policies: Vec::new(),
         hash_policy: Vec::new(),
