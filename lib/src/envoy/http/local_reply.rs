@@ -31,6 +31,8 @@ pub(crate) struct Answer {
     pub(crate) grpc_status: Option<u32>,
     /// Whether the route's header operations are applied.
     pub(crate) operations: bool,
+    /// Whether gRPC clients get it as gRPC; what a filter encodes itself stays as it is.
+    pub(crate) converted: bool,
     /// Whether the connection is closed afterwards.
     pub(crate) close: bool,
     /// Whether the headers were read, so that a route is looked up for the answer.
@@ -50,6 +52,7 @@ impl Answer {
             first: Vec::new(),
             grpc_status: None,
             operations: true,
+            converted: true,
             close: false,
             routed: true,
             origin,
@@ -118,7 +121,8 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
         subject.operations(&mut lines, &mut ledger);
     }
     let framing = envoy!("local reply: its body");
-    let status = if decision.downstream.grpc {
+    let as_grpc = decision.downstream.grpc && answer.converted;
+    let status = if as_grpc {
         grpc(answer.status, &answer.body, answer.grpc_status, decision, &mut lines, &mut ledger);
         200
     } else {
@@ -139,10 +143,9 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
     // A 400 counts as a broken message, whoever sends it. Envoy: `conn_manager_impl.cc: ActiveStream::onLocalReply`.
     let close = decision.downstream.protocol != "HTTP/2" && (answer.close || answer.status == 400);
     response::connection_manager(decision, &mut lines, &mut ledger, close);
-    let has_body = !answer.body.is_empty() && !decision.downstream.grpc;
+    let has_body = !answer.body.is_empty() && !as_grpc;
     response::codec(decision, status, has_body, &mut lines, &mut ledger);
-    let body =
-        if decision.downstream.head || decision.downstream.grpc { SmolStr::default() } else { answer.body };
+    let body = if decision.downstream.head || as_grpc { SmolStr::default() } else { answer.body };
     LocalReply {
         response: HttpResponse { status, headers: lines, body },
         flags: answer.flags,
