@@ -37,8 +37,8 @@ mod walk;
 
 pub use contract::{
     Assumption, ChangeOp, Failed, Fidelity, HeaderLines, Hop, HopKind, LedgerChange, Leg, LegTransport,
-    MessageLedger, NearMiss, Note, Outcome, Place, RequestLine, Source, Step, StepKind, Trace, Verdict,
-    VerdictKind,
+    MessageLedger, NearMiss, Note, Outcome, Place, RequestLine, Source, Step, StepKind, Trace, Tries,
+    Verdict, VerdictKind,
 };
 pub use error::TraceError;
 pub use graph::TraceGraph;

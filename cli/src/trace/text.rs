@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use dryroute::diagnostic::Severity;
 use dryroute::manifest::ManifestSet;
-use dryroute::trace::{Fidelity, Hop, Leg, NearMiss, Outcome, Place, Step, StepKind, Trace};
+use dryroute::trace::{Fidelity, Hop, Leg, NearMiss, Outcome, Place, Step, StepKind, Trace, Tries};
 
 use super::{headers, words};
 use crate::frame::Frame;
@@ -88,6 +88,9 @@ impl Text<'_> {
             let mut sentence = words::sentence(&outcome.verdict);
             if !outcome.mirrors.is_empty() {
                 let _ = write!(sentence, "; copied to {}", outcome.mirrors.join(", "));
+            }
+            if let Some(time) = outcome.worst_case_ms.filter(|_| self.detail.wide) {
+                let _ = write!(sentence, "; after {} at most", words::time(time));
             }
             // The assumptions of the only way are listed below anyway.
             let certainty = if several || self.detail.wide || outcome.fidelity != Fidelity::Assumed {
@@ -182,6 +185,7 @@ impl Text<'_> {
     fn lines(&self, hop: &Hop) -> Vec<Line> {
         if self.detail.wide {
             let mut lines: Vec<Line> = hop.steps.iter().map(wide).collect();
+            lines.extend(hop.tries.as_ref().into_iter().flat_map(tries));
             lines.extend(hop.log.as_ref().map(|log| {
                 let status = log.status.map_or("(the application's)".to_owned(), |status| status.to_string());
                 let flags = if log.flags.is_empty() { "-".to_owned() } else { log.flags.join(",") };
@@ -190,7 +194,14 @@ impl Text<'_> {
             }));
             return lines;
         }
-        short(hop, self.width)
+        let mut lines = short(hop, self.width);
+        let made = hop.tries.as_ref().and_then(|tries| tries.made).filter(|made| *made > 1);
+        lines.extend(made.map(|made| Line {
+            label: "tries",
+            text: format!("{made}, and all failed alike"),
+            right: String::new(),
+        }));
+        lines
     }
 
     fn near_misses(&mut self, manifests: &ManifestSet) {
@@ -352,6 +363,36 @@ fn wide(step: &Step) -> Line {
     }
     let at = step.origin.location().map(|at| format!(" {}", place::column(&at))).unwrap_or_default();
     Line { label: step.kind.as_str(), text, right: format!("{}{at}", step.origin) }
+}
+
+/// How often a proxy tries, and within which time.
+fn tries(tries: &Tries) -> Vec<Line> {
+    let mut text = match tries.made {
+        Some(made) if made == tries.most => made.to_string(),
+        Some(made) => format!("{made} of {}", tries.most),
+        None => format!("up to {}", tries.most),
+    };
+    if !tries.retry_on.is_empty() {
+        let _ = write!(text, " ({})", tries.retry_on.replace(',', ", "));
+        let waits: Vec<String> = tries.back_off_ms.iter().map(|wait| format!("< {wait} ms")).collect();
+        let _ = write!(text, ", waiting {}", waits.join(", "));
+        if tries.other_hosts.is_some() {
+            text.push_str(", at endpoints that were not tried if there are any");
+        }
+    }
+    let written = |origin: &Place| {
+        let at = origin.location().map(|at| format!(" {}", place::column(&at))).unwrap_or_default();
+        format!("{origin}{at}")
+    };
+    let first = Line { label: "tries", text, right: tries.origin.as_ref().map(written).unwrap_or_default() };
+    let mut limits = vec![format!("{} to connect", words::time(tries.connect_timeout_ms))];
+    limits.extend(tries.per_try_timeout_ms.map(|limit| format!("{} each try", words::time(limit))));
+    limits.push(match tries.timeout_ms {
+        Some(limit) => format!("{} for all", words::time(limit)),
+        None => "no limit for all".to_owned(),
+    });
+    limits.extend(tries.worst_case_ms.map(|time| format!("{} at most", words::time(time))));
+    vec![first, Line { label: "time", text: limits.join(", "), right: written(&tries.timeout_origin) }]
 }
 
 /// A near miss, with the line that could be repaired.

@@ -96,3 +96,15 @@ pub(super) fn source(trace: &Trace) -> String {
     }
     out
 }
+
+/// A time of so many milliseconds.
+pub(super) fn time(milliseconds: u64) -> String {
+    match (milliseconds / 1000, milliseconds % 1000) {
+        (0, rest) => format!("{rest} ms"),
+        (seconds, 0) => format!("{seconds} s"),
+        (seconds, rest) => {
+            let text = format!("{seconds}.{rest:03}");
+            format!("{} s", text.trim_end_matches('0'))
+        }
+    }
+}

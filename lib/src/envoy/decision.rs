@@ -210,8 +210,12 @@ pub struct Forward {
     pub found: Arc<Cluster>,
     /// Time limit for the whole request; zero is none.
     pub timeout: Duration,
+    /// Where that is written, or the default that gives it.
+    pub timeout_origin: Origin,
     /// Retries.
     pub retry_policy: Option<RetryPolicy>,
+    /// Time limit for each try, where it is below the one of the whole; zero is none.
+    pub per_try_timeout: Duration,
     /// Whether the host becomes the endpoint's name once it is chosen.
     pub auto_host_rewrite: bool,
     /// Who chose the cluster: the route, or the weighted entry.

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, StrExt as _};
 
-pub use failure::failed;
-pub use response::respond;
+pub use failure::{failed, last_try};
+pub use response::{passing_flags, respond};
 
 use self::codec::Refusal;
 use self::local_reply::{Answer, Circumstances};

@@ -18,6 +18,8 @@ pub enum Generated {
     RequestId,
     /// Milliseconds (`x-envoy-upstream-service-time`).
     ServiceTime,
+    /// What is left of a time limit (`x-envoy-expected-rq-timeout-ms`).
+    TimeLeft,
     /// The time of day (`date`).
     Date,
     /// Trace context.

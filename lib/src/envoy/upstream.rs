@@ -88,6 +88,8 @@ pub enum Failure {
     ConnectionTermination,
     /// It could not be set up; the text is the access log's transport failure reason.
     RemoteConnectionFailure(SmolStr),
+    /// Nothing answers.
+    ConnectionTimeout,
 }
 
 /// Nothing listens at the upstream's address.
@@ -150,14 +152,10 @@ impl Failure {
 
     /// Whether a retry policy tries again after it. Envoy: `retry_state_impl.cc: wouldRetryFromReset`.
     pub fn is_retried(&self, policy: &RetryPolicy) -> bool {
-        policy.num_retries > 0
-            && policy.retry_on.split(',').any(|condition| match condition.trim() {
-                "5xx" | "gateway-error" | "reset" => true,
-                "connect-failure" | "reset-before-request" => {
-                    matches!(self, Self::RemoteConnectionFailure(_))
-                }
-                _ => false,
-            })
+        match self {
+            Self::ConnectionTermination => policy.retries_termination(),
+            Self::RemoteConnectionFailure(_) | Self::ConnectionTimeout => policy.retries_connection_failure(),
+        }
     }
 
     /// What the client's proxy logs and answers, after the retries of `policy`: always with status 503.
@@ -174,6 +172,11 @@ impl Failure {
                 "remote connection failure",
                 format_smolstr!("remote_connection_failure|{}", why.replace(' ', "_")),
             ),
+            Self::ConnectionTimeout => (
+                ResponseFlag::UpstreamConnectionFailure,
+                "connection timeout",
+                SmolStr::new_static("connection_timeout"),
+            ),
         };
         let retried = if retries > 0 { "retried and the latest " } else { "" };
         let exceeded = (retries > 0).then_some(ResponseFlag::UpstreamRetryLimitExceeded);
@@ -183,7 +186,7 @@ impl Failure {
             body: format_smolstr!(
                 "upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}"
             ),
-            attempts: retries + 1,
+            attempts: retries.saturating_add(1),
         }
     }
 }
@@ -197,7 +200,7 @@ pub struct FailureAnswer {
     pub details: SmolStr,
     /// The body.
     pub body: SmolStr,
-    /// How many connections were tried.
+    /// How many tries were made.
     pub attempts: u32,
 }
 
@@ -269,6 +272,14 @@ mod tests {
         assert_eq!(answer.attempts, 3);
         assert!(answer.body.contains("retried and the latest reset reason: remote connection failure"));
         assert_eq!(failure.answer(None).flags, [ResponseFlag::UpstreamConnectionFailure]);
+    }
+
+    #[test]
+    fn a_connection_that_times_out_is_tried_again_as_one_that_is_refused() {
+        let answer = Failure::ConnectionTimeout.answer(Some(&default_retries()));
+        assert_eq!(answer.attempts, 3);
+        assert_eq!(answer.details, "upstream_reset_before_response_started{connection_timeout}");
+        assert!(answer.body.ends_with("retried and the latest reset reason: connection timeout"));
     }
 
     #[test]

@@ -110,6 +110,9 @@ pub struct Outcome {
     pub fidelity: Fidelity,
     /// The assumptions it rests on, by id.
     pub assumptions: Vec<SmolStr>,
+    /// The longest time until the client has the response's headers, in milliseconds; `None` when nothing limits it, or it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst_case_ms: Option<u64>,
     /// Where copies of the request end up, by hop id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<SmolStr>,
@@ -235,6 +238,9 @@ pub struct Hop {
     pub request: MessageLedger,
     /// The response on its way back: as it arrived here and as it left towards the client.
     pub response: MessageLedger,
+    /// How often the proxy tries to send the request on, and within which time; `None` where it sends none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tries: Option<Tries>,
     /// What this hop's access log says; `None` where nothing writes one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<AccessLog>,
@@ -245,6 +251,42 @@ impl Hop {
     pub fn step(&self, kind: StepKind) -> Option<&Step> {
         self.steps.iter().find(|step| step.kind == kind)
     }
+}
+
+/// How often a proxy tries to send a request on, and within which time. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tries {
+    /// How many are made when the request ends like this; `None` where that is up to an answer that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made: Option<u32>,
+    /// How many there are at most.
+    pub most: u32,
+    /// What is tried again, as Envoy lists it; empty when nothing is.
+    #[serde(skip_serializing_if = "SmolStr::is_empty")]
+    pub retry_on: SmolStr,
+    /// The wait before each retry is drawn from a range that begins with zero: the ends, not in the range; the last is that of all
+    /// further waits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub back_off_ms: Vec<u64>,
+    /// How often another endpoint is looked for when one is chosen that was tried already; `None` where that does not matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_hosts: Option<u32>,
+    /// Who made the retry policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Place>,
+    /// The limit for a connection.
+    pub connect_timeout_ms: u64,
+    /// The limit for a try once it is connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_try_timeout_ms: Option<u64>,
+    /// The limit for all tries and waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Where that is written, or the default that gives it.
+    pub timeout_origin: Place,
+    /// The longest time that the proxy can take; `None` when nothing limits it, or it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst_case_ms: Option<u64>,
 }
 
 /// The response as one proxy logs it.

@@ -9,6 +9,7 @@ mod client;
 mod ending;
 mod forward;
 mod proxy;
+mod tries;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -312,6 +313,7 @@ impl<'t> Walk<'t> {
                 steps: Vec::new(),
                 request: MessageLedger { left: request.clone(), arrived: request, changes: Vec::new() },
                 response: MessageLedger::default(),
+                tries: None,
                 log: None,
             },
             turn: None,

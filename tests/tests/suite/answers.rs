@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
-use dryroute::trace::{Query, Trace, Tracer};
+use dryroute::trace::{Hop, Query, Trace, Tracer};
 
 const PLATFORM: &str = "
 apiVersion: v1
@@ -66,4 +66,104 @@ spec:
     assert!(plain.contains(&"access-control-allow-origin: http://a.test".to_owned()), "{plain:?}");
     let grpc = [&preflight[..], &[("content-type", "application/grpc")]].concat();
     assert_eq!(answer(&trace(cors, "OPTIONS", "http://cart/", &grpc)), plain);
+}
+
+/// The last value of a header.
+fn header<'a>(lines: &'a [(smol_str::SmolStr, smol_str::SmolStr)], name: &str) -> Option<&'a str> {
+    lines.iter().rev().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+}
+
+fn hop<'a>(trace: &'a Trace, id: &str) -> &'a Hop {
+    trace.hop(&trace.outcomes[0], id).unwrap_or_else(|| panic!("no {id} in {:?}", trace.outcomes[0].path))
+}
+
+/// A VirtualService for `cart`, the rule in the flow style of YAML.
+fn rule(rule: &str) -> String {
+    let head =
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: cart, namespace: shop}";
+    format!(
+        "{head}\nspec: {{hosts: [cart], http: [{{route: [{{destination: {{host: cart}}}}], {rule}}}]}}\n---\n"
+    )
+}
+
+const SIDECAR: &str = "sidecar:shop/client";
+
+#[test]
+fn a_connection_that_fails_is_tried_again_and_the_last_try_is_the_one_that_shows() {
+    // The client speaks mutual TLS to a workload without a proxy.
+    let mesh = rule(
+        "headers: {response: {set: {x-count: '%REQ(x-envoy-attempt-count)% %UPSTREAM_REQUEST_ATTEMPT_COUNT%'}}}",
+    ) + "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart}}
+  template:
+    metadata: {labels: {app: cart, sidecar.istio.io/inject: 'false'}}
+    spec: {containers: [{name: app, ports: [{containerPort: 8080}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: cart, namespace: shop}
+spec: {host: cart, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}
+";
+    let trace = trace(&mesh, "GET", "http://cart/", &[]);
+    assert_eq!(trace.outcomes[0].verdict.flags, ["URX", "UF"], "{:?}", trace.outcomes[0]);
+    let sidecar = hop(&trace, SIDECAR);
+    let tries = sidecar.tries.as_ref().unwrap();
+    assert_eq!((tries.made, tries.most), (Some(3), 3));
+    assert_eq!(tries.back_off_ms, [25, 50]);
+    assert_eq!(tries.other_hosts, Some(5));
+    assert_eq!(header(&sidecar.request.left, "x-envoy-attempt-count"), Some("3"));
+    assert_eq!(
+        header(&hop(&trace, "workload:shop/cart").request.arrived, "x-envoy-attempt-count"),
+        Some("3")
+    );
+    assert_eq!(header(&sidecar.response.left, "x-count"), Some("3 3"));
+    // Three connections of ten seconds, and the waits.
+    assert_eq!(tries.worst_case_ms, Some(30_075));
+    assert_eq!(trace.outcomes[0].worst_case_ms, Some(30_075));
+}
+
+#[test]
+fn an_answer_that_is_tried_again_comes_after_all_tries() {
+    let mesh = rule("retries: {attempts: 2, retryOn: '403'}")
+        + "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: shop}
+spec: {}
+";
+    let trace = trace(&mesh, "GET", "http://cart/", &[]);
+    let verdict = &trace.outcomes[0].verdict;
+    assert_eq!((verdict.status, verdict.by.as_str()), (Some(403), "inbound:shop/cart"));
+    let sidecar = hop(&trace, SIDECAR);
+    assert_eq!(sidecar.tries.as_ref().unwrap().made, Some(3));
+    assert_eq!(sidecar.log.as_ref().unwrap().flags, ["URX"]);
+    let inbound = hop(&trace, "inbound:shop/cart");
+    assert_eq!(header(&inbound.request.arrived, "x-envoy-attempt-count"), Some("3"));
+    assert_eq!(inbound.tries, None);
+}
+
+#[test]
+fn limits_of_tries_and_of_the_whole_bound_the_time() {
+    let worst = |rule_text: &str| {
+        let trace = trace(&rule(rule_text), "GET", "http://cart/", &[]);
+        assert_eq!(hop(&trace, SIDECAR).tries.as_ref().unwrap().made, None);
+        trace.outcomes[0].worst_case_ms
+    };
+    assert_eq!(worst("name: none"), None);
+    assert_eq!(worst("timeout: 5s"), Some(5_000));
+    // A try: ten seconds for the connection, two for the response.
+    let tries = "retries: {attempts: 2, perTryTimeout: 2s, retryOn: 5xx}";
+    assert_eq!(worst(tries), Some(3 * 12_000 + 75));
+    assert_eq!(worst(&format!("timeout: 20s, {tries}")), Some(20_000));
+    let delay = "fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}";
+    assert_eq!(worst(&format!("timeout: 20s, {delay}, {tries}")), Some(21_000));
+    // Only connections are tried again.
+    assert_eq!(
+        worst("retries: {attempts: 2, perTryTimeout: 2s, retryOn: connect-failure}"),
+        Some(3 * 10_000 + 2_000 + 75)
+    );
 }

@@ -28,6 +28,8 @@ pub(crate) struct Values<'a> {
     pub(crate) route: Option<&'a Route>,
     /// The cluster's name; empty when there is none.
     pub(crate) cluster: &'a str,
+    /// How many tries were made so far.
+    pub(crate) attempts: u32,
 }
 
 /// A response on its way back.
@@ -158,8 +160,7 @@ fn expand_whole(name: &str, arguments: &str, values: &Values<'_>, out: &mut Stri
             }
         }
         "UPSTREAM_REQUEST_ATTEMPT_COUNT" => {
-            let local = values.response.is_some_and(|response| !response.upstream);
-            out.push(if local { '0' } else { '1' });
+            let _ = write!(out, "{}", values.attempts);
         }
         "DOWNSTREAM_REMOTE_ADDRESS" => {
             let _ = write!(out, "{}:{GENERATED}", downstream.remote_address);

@@ -37,6 +37,8 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
     /// Whether the headers were read, so that a route is looked up for the answer.
     pub(crate) routed: bool,
+    /// How many tries were made to reach an upstream.
+    pub(crate) attempts: u32,
     /// What made the proxy answer.
     pub(crate) origin: Origin,
 }
@@ -55,6 +57,7 @@ impl Answer {
             converted: true,
             close: false,
             routed: true,
+            attempts: 0,
             origin,
         }
     }
@@ -117,6 +120,7 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
             details: &answer.details,
             upstream: false,
             cluster: cluster.filter(|_| found).map(SmolStr::as_str).unwrap_or_default(),
+            attempts: answer.attempts,
         };
         subject.operations(&mut lines, &mut ledger);
     }

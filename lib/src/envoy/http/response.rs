@@ -5,7 +5,7 @@
 
 use smol_str::{SmolStr, ToSmolStr as _};
 
-use super::{formatter, operations, sanitize};
+use super::{failure, formatter, operations, sanitize};
 use crate::envoy::config::{
     Action, CorsPolicy, HeaderOperations, HttpFilter, ServerHeaderTransformation, TrafficDirection,
     WeightedCluster,
@@ -15,6 +15,7 @@ use crate::envoy::headers::{self, Hand, Headers, envoy, literal};
 use crate::envoy::ledger::{By, GENERATED, Generated, HeaderChange, HeaderValue, Ledger};
 use crate::envoy::reply::{HttpResponse, ResponseFlag};
 use crate::envoy::request::HttpRequest;
+use crate::envoy::retry::Tried;
 
 /// The response of an upstream as the client of this proxy receives it, and how its headers changed.
 pub fn respond(
@@ -37,29 +38,35 @@ pub fn respond(
         let name = SmolStr::new_static("set-cookie");
         headers::append(lines, &mut ledger, &name, value, Hand { by: By::Istio, origin: hashed });
     }
-    let flags = match branch.fault_delay {
-        Some(_) => vec![ResponseFlag::DelayInjected],
-        None => Vec::new(),
+    let (cluster, tried) = match &branch.outcome {
+        HttpOutcome::Forward(forward) => (forward.cluster.as_str(), forward.tried(upstream)),
+        HttpOutcome::Reply(_) | HttpOutcome::Unknown { .. } => ("", Tried::ONCE),
     };
-    let cluster = match &branch.outcome {
-        HttpOutcome::Forward(forward) => forward.cluster.as_str(),
-        HttpOutcome::Reply(_) | HttpOutcome::Unknown { .. } => "",
-    };
+    let flags = passing_flags(branch, tried);
+    let request = failure::last_try(decision, branch, tried.attempts);
     let subject = Subject {
         decision,
-        request: &branch.request,
+        request: &request,
         weighted: branch.weighted_cluster.as_ref(),
         status: response.status,
         flags: &flags,
         details: "via_upstream",
         upstream: true,
         cluster,
+        attempts: tried.attempts,
     };
     subject.operations(lines, &mut ledger);
     encode_filters(decision, branch.cors_origin.as_ref(), lines, &mut ledger);
     connection_manager(decision, lines, &mut ledger, false);
     codec(decision, response.status, upstream_has_body(upstream), lines, &mut ledger);
     (response, ledger.changes)
+}
+
+/// What the log says of a request whose response an upstream gave.
+pub fn passing_flags(branch: &HttpBranch, tried: Tried) -> Vec<ResponseFlag> {
+    let delayed = branch.fault_delay.as_ref().map(|_| ResponseFlag::DelayInjected);
+    let exceeded = tried.exceeded.then_some(ResponseFlag::UpstreamRetryLimitExceeded);
+    delayed.into_iter().chain(exceeded).collect()
 }
 
 /// Whether the upstream's response has a body, as far as its headers tell.
@@ -91,6 +98,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) upstream: bool,
     /// The cluster's name.
     pub(crate) cluster: &'a str,
+    /// How many tries were made.
+    pub(crate) attempts: u32,
 }
 
 impl Subject<'_> {
@@ -110,6 +119,7 @@ impl Subject<'_> {
                     downstream: &self.decision.downstream,
                     route: self.decision.route.as_ref().map(|(_, route)| &**route),
                     cluster: self.cluster,
+                    attempts: self.attempts,
                 };
                 formatter::format(text, &values)
             });

@@ -150,6 +150,7 @@ fn take(
                 details: "",
                 upstream: false,
                 cluster: &cluster,
+                attempts: 1,
             };
             subject.operations(&mut out.response, &mut Ledger::default());
             let weighted = weighted.map(|(place, _)| place);
@@ -197,6 +198,7 @@ fn answer(out: &mut Routed, decision: &HttpDecision, status: u16, body: &str) {
         details: "",
         upstream: false,
         cluster: "",
+        attempts: 0,
     };
     subject.operations(&mut out.response, &mut Ledger::default());
 }

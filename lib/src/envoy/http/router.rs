@@ -112,7 +112,8 @@ fn forward<X: Xds + ?Sized>(
         let answer = Answer::new(status, SmolStr::default(), details, origin);
         return flight.answered(decision, answer.flag(ResponseFlag::NoClusterFound));
     };
-    let timeout = timeout(decision, action, &mut flight.request, &mut flight.ledger, stream.internal);
+    let (timeout, per_try_timeout) =
+        timeout(decision, action, &mut flight.request, &mut flight.ledger, stream.internal);
     if decision.virtual_host.as_ref().is_some_and(|host| host.include_request_attempt_count) {
         let value = literal(SmolStr::new_static("1"));
         let hand = envoy!("router: includeRequestAttemptCount, one more with each try");
@@ -122,7 +123,8 @@ fn forward<X: Xds + ?Sized>(
     // An endpoint is looked for when the request is ready to go. Envoy: `router.cc: Filter::decodeHeaders`.
     if !cluster::has_host(&found, stream.destination_restored) {
         let body = SmolStr::new_static("no healthy upstream");
-        let answer = Answer::new(503, body, SmolStr::new_static("no_healthy_upstream"), origin);
+        let mut answer = Answer::new(503, body, SmolStr::new_static("no_healthy_upstream"), origin);
+        answer.attempts = 1;
         return flight.answered(decision, answer.flag(ResponseFlag::NoHealthyUpstream));
     }
     let mirrors = mirrors(stream, decision, action, &flight.request);
@@ -136,14 +138,16 @@ fn forward<X: Xds + ?Sized>(
         cluster: name,
         found,
         timeout,
+        timeout_origin: action.timeout_origin.clone(),
         retry_policy: action.retry_policy.clone(),
+        per_try_timeout,
         auto_host_rewrite: action.host_rewrite == HostRewrite::Auto,
         origin,
     };
     flight.ends_with(HttpOutcome::Forward(forward), mirrors, set_cookies)
 }
 
-/// The time limit, and the headers that tell the upstream.
+/// The time limits of the whole and of a try, and the headers that tell the upstream.
 ///
 /// Envoy: `router.cc: FilterUtility::finalTimeout, setTimeoutHeaders`.
 fn timeout(
@@ -152,7 +156,7 @@ fn timeout(
     request: &mut HttpRequest,
     ledger: &mut Ledger,
     internal: bool,
-) -> Duration {
+) -> (Duration, Duration) {
     let grpc = decision.downstream.grpc;
     let mut limit = match action.max_grpc_timeout {
         Some(most) if grpc => {
@@ -194,7 +198,7 @@ fn timeout(
             headers::set(&mut request.headers, ledger, "grpc-timeout", literal(value), hand);
         }
     }
-    limit
+    (limit, per_try)
 }
 
 /// A gRPC timeout: digits and a unit. Envoy: `grpc/common.cc: Common::getGrpcTimeout`.
@@ -244,6 +248,7 @@ pub(crate) fn finalize(
                     downstream: &decision.downstream,
                     route: Some(route),
                     cluster,
+                    attempts: 1,
                 };
                 formatter::format(text, &values)
             });

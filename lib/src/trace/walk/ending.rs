@@ -2,10 +2,10 @@
 
 use smol_str::{SmolStr, ToSmolStr};
 
-use super::{Ending, Visit, Walk, response_lines};
+use super::{Ending, Visit, Walk, response_lines, tries};
 use crate::envoy::config::RetryPolicy;
 use crate::envoy::upstream::{self, FailureAnswer};
-use crate::envoy::{self, HttpOutcome, HttpResponse, LocalReply, ResponseFlag, respond};
+use crate::envoy::{self, HttpResponse, LocalReply, ResponseFlag, Tried, passing_flags, respond};
 use crate::trace::contract::{AccessLog, Fidelity, Hop, Outcome, Verdict, VerdictKind};
 
 /// Why a connection fails, for the proxy that made it.
@@ -13,10 +13,19 @@ use crate::trace::contract::{AccessLog, Fidelity, Hop, Outcome, Verdict, Verdict
 enum Cause {
     /// It cannot be made, or ends before there is a response.
     Connection(upstream::Failure),
-    /// Nothing answers.
-    Timeout,
     /// There is nothing to connect to.
     NoEndpoint,
+}
+
+/// A response that starts its way back.
+struct Returned<'a> {
+    /// The hop.
+    at: usize,
+    response: &'a HttpResponse,
+    /// The proxy's own answer, where the hop's proxy made it.
+    reply: Option<&'a LocalReply>,
+    /// How many tries the proxy had made.
+    attempts: u32,
 }
 
 /// A connection that fails.
@@ -45,7 +54,7 @@ impl Failure {
 
     /// Nothing answers.
     pub(super) fn timeout(reason: String) -> Self {
-        Self::new(Cause::Timeout, reason)
+        Self::new(Cause::Connection(upstream::Failure::ConnectionTimeout), reason)
     }
 
     /// It is closed after it was made.
@@ -78,14 +87,6 @@ impl Cause {
     fn answer(&self, policy: Option<&RetryPolicy>) -> FailureAnswer {
         match self {
             Self::Connection(failure) => failure.answer(policy),
-            Self::Timeout => FailureAnswer {
-                flags: vec![ResponseFlag::UpstreamConnectionFailure],
-                details: SmolStr::new_static("upstream_reset_before_response_started{connection_timeout}"),
-                body: SmolStr::new_static(
-                    "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
-                ),
-                attempts: 1,
-            },
             Self::NoEndpoint => FailureAnswer {
                 flags: vec![ResponseFlag::NoHealthyUpstream],
                 details: SmolStr::new_static("no_healthy_upstream"),
@@ -107,10 +108,10 @@ impl Walk<'_> {
     /// The last hop's proxy answers.
     pub(super) fn answered(&mut self, reply: &LocalReply) {
         let at = self.path.len().saturating_sub(1);
-        self.answered_at(at, reply, None);
+        self.answered_at(at, reply, 0, None);
     }
 
-    fn answered_at(&mut self, at: usize, reply: &LocalReply, reason: Option<String>) {
+    fn answered_at(&mut self, at: usize, reply: &LocalReply, attempts: u32, reason: Option<String>) {
         let location = reply.location().map(SmolStr::from);
         let redirect = location.is_some() && (300..400).contains(&reply.response.status);
         let verdict = Verdict {
@@ -122,7 +123,7 @@ impl Walk<'_> {
             location: location.filter(|_| redirect),
             reason,
         };
-        self.end(verdict, Some((at, &reply.response, Some(reply))));
+        self.end(verdict, Some(Returned { at, response: &reply.response, reply: Some(reply), attempts }));
     }
 
     /// The request reaches an application, or leaves the cluster.
@@ -139,7 +140,8 @@ impl Walk<'_> {
         };
         let http = self.path.iter().any(|visit| visit.turn.is_some());
         let response = HttpResponse { status: 200, headers: Vec::new(), body: SmolStr::default() };
-        self.end(verdict, http.then_some((at, &response, None)));
+        let returned = Returned { at, response: &response, reply: None, attempts: 0 };
+        self.end(verdict, http.then_some(returned));
     }
 
     /// The client finds no address.
@@ -183,12 +185,10 @@ impl Walk<'_> {
             let Some(visit) = self.path.get(at) else { return };
             if let Some(turn) = visit.turn.clone() {
                 let Some(branch) = turn.decision.branches.get(turn.branch) else { return };
-                let retries = match &branch.outcome {
-                    HttpOutcome::Forward(forward) => forward.retry_policy.as_ref(),
-                    HttpOutcome::Reply(_) | HttpOutcome::Unknown { .. } => None,
-                };
-                let reply = envoy::failed(&turn.decision, branch, &cause.answer(retries), self.explain);
-                self.answered_at(at, &reply, Some(failure.reason.clone()));
+                let retries = tries::forwarded(visit).and_then(|forward| forward.retry_policy.as_ref());
+                let answer = cause.answer(retries);
+                let reply = envoy::failed(&turn.decision, branch, &answer, self.explain);
+                self.answered_at(at, &reply, answer.attempts, Some(failure.reason.clone()));
                 return;
             }
             if visit.passes_bytes {
@@ -227,7 +227,7 @@ impl Walk<'_> {
     }
 
     /// Ends this way: `response` starts its way back at a hop, made by that hop's proxy or by what is there.
-    fn end(&mut self, verdict: Verdict, response: Option<(usize, &HttpResponse, Option<&LocalReply>)>) {
+    fn end(&mut self, verdict: Verdict, response: Option<Returned<'_>>) {
         let mut fidelity = Fidelity::Exact;
         let mut assumptions: Vec<SmolStr> = Vec::new();
         for visit in &self.path {
@@ -238,7 +238,21 @@ impl Walk<'_> {
                 }
             }
         }
-        let hops = if self.explain { self.answer(response, &verdict) } else { Vec::new() };
+        let answered = response.as_ref().is_some_and(|response| response.reply.is_some());
+        let last = response.as_ref().map_or(self.path.len(), |response| response.at);
+        let worst_cases = self.worst_cases(last, answered);
+        let worst_case = self.path.iter().position(|visit| visit.turn.is_some());
+        let worst_case = worst_case.and_then(|at| worst_cases.get(at).copied().flatten());
+        let mut hops = Vec::new();
+        if self.explain {
+            hops = self.path.iter().map(|visit| visit.hop.clone()).collect();
+            let made = self.answer(&mut hops, response, verdict.status.is_some());
+            for (((hop, visit), made), worst_case) in
+                hops.iter_mut().zip(&self.path).zip(made).zip(worst_cases)
+            {
+                hop.tries = self.tries(visit, made, worst_case);
+            }
+        }
         let ending = Ending {
             outcome: Outcome {
                 probability: self.probability,
@@ -246,6 +260,7 @@ impl Walk<'_> {
                 verdict,
                 fidelity,
                 assumptions,
+                worst_case_ms: worst_case.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
                 mirrors: self.mirrors.clone(),
                 hops: Vec::new(),
             },
@@ -259,17 +274,14 @@ impl Walk<'_> {
         }
     }
 
-    /// The hops of the path with the response on its way back.
-    fn answer(
-        &self,
-        response: Option<(usize, &HttpResponse, Option<&LocalReply>)>,
-        verdict: &Verdict,
-    ) -> Vec<Hop> {
-        let mut hops: Vec<Hop> = self.path.iter().map(|visit| visit.hop.clone()).collect();
-        let Some((start, first, reply)) = response else { return hops };
-        let known = verdict.status.is_some();
-        let mut current = first.clone();
-        for (at, (visit, hop)) in self.path.iter().zip(&mut hops).enumerate().take(start + 1).rev() {
+    /// Shows the response on its way back; the tries that were made at each hop, where the response is known.
+    fn answer(&self, hops: &mut [Hop], returned: Option<Returned<'_>>, known: bool) -> Vec<Option<u32>> {
+        let mut made = vec![None; hops.len()];
+        let Some(Returned { at: start, response, reply, attempts }) = returned else { return made };
+        let mut current = response.clone();
+        let visits = self.path.iter().zip(hops.iter_mut()).zip(&mut made);
+        for (at, ((visit, hop), made)) in visits.enumerate().take(start + 1).rev() {
+            let mut tried = attempts;
             if at == start {
                 hop.response.left = response_lines(&current, known);
                 if let Some(reply) = reply {
@@ -280,21 +292,34 @@ impl Walk<'_> {
                         details: reply.details.clone(),
                     });
                 }
-                continue;
+            } else {
+                hop.response.arrived = response_lines(&current, known);
+                (current, tried) = self.passed_back(visit, hop, current, known);
+                if at > 0 {
+                    hop.response.left = response_lines(&current, known);
+                }
             }
-            hop.response.arrived = response_lines(&current, known);
-            current = self.passed_back(visit, hop, current, known);
-            if at > 0 {
-                hop.response.left = response_lines(&current, known);
+            *made = known.then_some(tried);
+        }
+        for (at, tried) in made.iter().enumerate().filter_map(|(at, tried)| Some((at, (*tried)?))) {
+            if tried > 1 {
+                self.show_last_try(hops, at, tried);
             }
         }
-        hops
+        made
     }
 
-    /// A response passes a hop.
-    fn passed_back(&self, visit: &Visit, hop: &mut Hop, response: HttpResponse, known: bool) -> HttpResponse {
-        let Some(turn) = &visit.turn else { return response };
-        let Some(branch) = turn.decision.branches.get(turn.branch) else { return response };
+    /// A response passes a hop, after so many tries.
+    fn passed_back(
+        &self,
+        visit: &Visit,
+        hop: &mut Hop,
+        response: HttpResponse,
+        known: bool,
+    ) -> (HttpResponse, u32) {
+        let (Some(turn), Some(branch)) = (&visit.turn, tries::taken(visit)) else { return (response, 0) };
+        let forward = tries::forwarded(visit);
+        let tried = forward.map_or(Tried::ONCE, |forward| forward.tried(&response));
         let (mut left, mut changes) = respond(&turn.decision, branch, &response);
         if !known {
             // How long an application's answer is, is not known, so neither is its framing.
@@ -305,14 +330,10 @@ impl Walk<'_> {
         hop.response.changes = self.changes(&changes);
         hop.log = Some(AccessLog {
             status: known.then_some(left.status),
-            flags: if branch.fault_delay.is_some() {
-                texts(&[ResponseFlag::DelayInjected])
-            } else {
-                Vec::new()
-            },
+            flags: texts(&passing_flags(branch, tried)),
             details: SmolStr::new_static("via_upstream"),
         });
-        left
+        (left, tried.attempts)
     }
 }
 
