@@ -23,6 +23,7 @@ pub mod route;
 pub mod scope;
 pub mod service;
 mod snapshot;
+pub mod tracing;
 
 pub use node::{InterceptionMode, IpMode, Node, NodeMetadata, NodeType};
 pub use proxy::Proxy;

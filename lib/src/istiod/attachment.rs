@@ -243,33 +243,37 @@ fn namespaces<'a>(mesh: &'a Mesh, node: &'a Node) -> impl Iterator<Item = &'a st
     [root].into_iter().chain(Some(node.namespace.as_str()).filter(move |own| *own != root))
 }
 
-type Selector<'a> =
+/// What a policy is for: its selector, its single target, its targets.
+pub type Selector<'a> =
     (Option<&'a WorkloadSelector>, Option<&'a PolicyTargetReference>, &'a [PolicyTargetReference]);
 
-/// The policies that hold for a proxy: by its labels, or by the gateway that it belongs to.
-///
-/// Policies with a target are for gateways of the Gateway API (and for waypoints) only.
+/// The policies that hold for a proxy.
 fn selecting<'a, T>(
     mesh: &'a Mesh,
     node: &'a Node,
     policies: &'a Configs<T>,
     selector: impl Fn(&'a T) -> Selector<'a> + 'a,
 ) -> impl Iterator<Item = &'a Arc<Config<T>>> {
-    let gateway = node.labels.get(GATEWAY_NAME_LABEL);
-    namespaces(mesh, node).flat_map(|namespace| policies.in_namespace(namespace)).filter(move |policy| {
-        let (selector, target, targets) = selector(&policy.spec);
-        let targets = if targets.is_empty() { target.map_or(&[][..], std::slice::from_ref) } else { targets };
-        if !targets.is_empty() {
-            return gateway.is_some_and(|name| {
-                policy.namespace == node.namespace
-                    && targets.iter().any(|target| {
-                        target.group == "gateway.networking.k8s.io"
-                            && target.kind == "Gateway"
-                            && target.name == *name
-                            && (target.namespace.is_empty() || target.namespace == node.namespace)
-                    })
-            });
-        }
-        selector.is_none_or(|selector| selects(&selector.match_labels, &node.labels))
-    })
+    namespaces(mesh, node)
+        .flat_map(|namespace| policies.in_namespace(namespace))
+        .filter(move |policy| holds_for(node, &policy.namespace, selector(&policy.spec)))
+}
+
+/// Whether a policy of `namespace` is for a proxy: by its labels, or by the gateway that it belongs to.
+///
+/// Policies with a target are for gateways of the Gateway API (and for waypoints) only.
+pub fn holds_for(node: &Node, namespace: &str, (selector, target, targets): Selector<'_>) -> bool {
+    let targets = if targets.is_empty() { target.map_or(&[][..], std::slice::from_ref) } else { targets };
+    if !targets.is_empty() {
+        return node.labels.get(GATEWAY_NAME_LABEL).is_some_and(|name| {
+            namespace == node.namespace
+                && targets.iter().any(|target| {
+                    target.group == "gateway.networking.k8s.io"
+                        && target.kind == "Gateway"
+                        && target.name == *name
+                        && (target.namespace.is_empty() || target.namespace == node.namespace)
+                })
+        });
+    }
+    selector.is_none_or(|selector| selects(&selector.match_labels, &node.labels))
 }

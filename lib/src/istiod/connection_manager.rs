@@ -196,16 +196,3 @@ pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
         origin: options.origin,
     }
 }
-
-/// Tracing as istiod sets it without a Telemetry resource: 1 % sampled, no provider.
-///
-/// istiod: `tracing.go: configureTracingFromTelemetry`.
-pub fn default_tracing() -> Tracing {
-    Tracing {
-        random_sampling: 100,
-        provider: None,
-        spawn_upstream_span: false,
-        disable_context_propagation: false,
-        origin: Origin::default("MeshConfig enableTracing: true"),
-    }
-}

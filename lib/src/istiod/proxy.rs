@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use smol_str::SmolStr;
 
 use super::cluster;
-use super::connection_manager::{self, ListenerClass, ProxyHeaders};
+use super::connection_manager::{ListenerClass, ProxyHeaders};
 use super::connection_settings::Sanitation;
 use super::gateway::GatewayConfig;
 use super::inbound::{self, Inbound, ServiceTarget};
@@ -19,6 +19,7 @@ use super::outbound::listener::{self, ListenerKey, ListenerProtocol};
 use super::outbound::{catch_all, route_config};
 use super::scope::{EgressListener, SidecarScope};
 use super::service::ScopedService;
+use super::tracing;
 use crate::envoy::config::{
     Cluster, FilterChain, Listener, NetworkFilter, Route, RouteConfiguration, RouteSpecifier, Tracing,
 };
@@ -134,9 +135,9 @@ impl Proxy {
         self.mesh.features().http10 || self.node.metadata.http10
     }
 
-    /// Tracing on its listeners.
-    pub fn tracing(&self) -> Option<Tracing> {
-        self.mesh.config().enable_tracing.then(connection_manager::default_tracing)
+    /// Tracing on its listeners of a class.
+    pub fn tracing(&self, class: ListenerClass) -> Option<Tracing> {
+        tracing::tracing(self, class)
     }
 
     /// MeshConfig's retries.

@@ -218,6 +218,29 @@ fn certificates_of_a_destination_rule_are_asked_for_by_istiods_names() {
 }
 
 #[test]
+fn the_identities_of_an_entrys_endpoints_are_demanded_unless_its_names_are_found_at_run_time() {
+    let demanded = |host: &str, resolution: &str| {
+        let entry = format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: e, namespace: istio-ingress}}\n\
+             spec: {{hosts: ['{host}'], ports: [{{number: 80, name: http, protocol: HTTP}}], {resolution}, \
+             subjectAltNames: ['spiffe://x']}}\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+             metadata: {{name: e, namespace: istio-ingress}}\nspec: {{host: '{host}', trafficPolicy: {{tls: {{mode: \
+             MUTUAL, credentialName: c}}}}}}\n"
+        );
+        let proxy = router(&format!("{}{entry}", gateway("g", "[]")));
+        let cluster = proxy.cluster(&format!("outbound|80||{host}")).unwrap();
+        let UpstreamTransport::Tls(context) = &cluster.transport else { panic!("{:?}", cluster.transport) };
+        context.subject_alt_names.clone()
+    };
+    let endpoints = "resolution: STATIC, endpoints: [{address: 10.1.1.1, serviceAccount: vm}]";
+    assert_eq!(
+        demanded("a.example", endpoints),
+        ["spiffe://cluster.local/ns/istio-ingress/sa/vm", "spiffe://x"]
+    );
+    assert!(demanded("*.example", "resolution: DYNAMIC_DNS").is_empty());
+}
+
+#[test]
 fn a_filtered_gateway_has_clusters_only_for_what_its_routes_name() {
     let services = ["a", "b"].map(|name| {
         format!(

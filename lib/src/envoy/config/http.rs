@@ -80,7 +80,7 @@ pub struct Tracing {
     pub random_sampling: u32,
     /// The provider; `None` writes no trace headers.
     pub provider: Option<TracingProvider>,
-    /// Whether a gateway makes its own upstream span.
+    /// Whether it makes a span of its own for the upstream, as gateways do.
     pub spawn_upstream_span: bool,
     /// Whether context is not propagated to the upstream.
     pub disable_context_propagation: bool,
@@ -95,8 +95,12 @@ pub enum TracingProvider {
     Zipkin,
     /// `x-b3-*` and `traceparent`.
     ZipkinWithW3c,
-    /// `traceparent`.
+    /// `traceparent` and `tracestate`.
     OpenTelemetry,
+    /// `x-datadog-*`, `traceparent` and `tracestate`.
+    Datadog,
+    /// `sw8`, for sampled requests.
+    SkyWalking,
     /// Something whose headers are not modelled.
     Other,
 }

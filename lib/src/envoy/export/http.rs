@@ -138,6 +138,7 @@ fn tracing(writer: &Writer<'_>, tracing: &Tracing) -> Value {
     if tracing.spawn_upstream_span {
         out.set("spawn_upstream_span", true);
     }
+    out.set_nonempty("no_context_propagation", tracing.disable_context_propagation);
     out.into()
 }
 

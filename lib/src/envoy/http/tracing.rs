@@ -12,12 +12,27 @@ use crate::envoy::ledger::{By, GENERATED, Generated, HeaderValue, Ledger};
 /// Percentages of `random_sampling` are in hundredths.
 const ALWAYS: u32 = 10_000;
 
+/// What Envoy's Datadog tracer writes, in its order; measured with Envoy 1.40.
+const DATADOG: [&str; 6] = [
+    "x-datadog-trace-id",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "x-datadog-tags",
+    "traceparent",
+    "tracestate",
+];
+/// In place of a value that only sampled requests carry; measured with Envoy 1.40's SkyWalking tracer.
+const GENERATED_WHEN_SAMPLED: &str = "<generated when sampled>";
+
 /// Writes the trace context that the upstream gets.
 pub(crate) fn inject(manager: &HttpConnectionManager, lines: &mut Headers, ledger: &mut Ledger) {
-    let Some(tracing) = manager.tracing.as_ref().filter(|tracing| !tracing.disable_context_propagation)
-    else {
-        return;
-    };
+    if let Some(tracing) = manager.tracing.as_ref().filter(|tracing| !tracing.disable_context_propagation) {
+        context(tracing, lines, ledger);
+    }
+}
+
+/// The context in the provider's format.
+fn context(tracing: &Tracing, lines: &mut Headers, ledger: &mut Ledger) {
     match tracing.provider {
         None | Some(TracingProvider::Other) => {}
         Some(TracingProvider::Zipkin) => b3(tracing, lines, ledger),
@@ -32,6 +47,20 @@ pub(crate) fn inject(manager: &HttpConnectionManager, lines: &mut Headers, ledge
                 headers::set(lines, ledger, "tracestate", literal(SmolStr::default()), hand);
             }
         }
+        Some(TracingProvider::Datadog) => {
+            let hand = Hand { by: By::Istio, origin: &tracing.origin };
+            for name in DATADOG {
+                headers::set(lines, ledger, name, generated(), hand);
+            }
+        }
+        Some(TracingProvider::SkyWalking) if tracing.random_sampling > 0 => {
+            let hand = Hand { by: By::Istio, origin: &tracing.origin };
+            let always = tracing.random_sampling >= ALWAYS;
+            let text = if always { GENERATED } else { GENERATED_WHEN_SAMPLED };
+            let value = HeaderValue::Generated(Generated::TraceContext, SmolStr::new_static(text));
+            headers::set(lines, ledger, "sw8", value, hand);
+        }
+        Some(TracingProvider::SkyWalking) => {}
     }
 }
 
@@ -62,4 +91,42 @@ fn b3(tracing: &Tracing, lines: &mut Headers, ledger: &mut Ledger) {
 fn traceparent(tracing: &Tracing, lines: &mut Headers, ledger: &mut Ledger) {
     let hand = Hand { by: By::Istio, origin: &tracing.origin };
     headers::set(lines, ledger, "traceparent", generated(), hand);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::origin::Origin;
+
+    /// The names of the headers that a provider adds to a request without any.
+    fn added(provider: TracingProvider, random_sampling: u32, spawn_upstream_span: bool) -> Vec<String> {
+        let tracing = Tracing {
+            random_sampling,
+            provider: Some(provider),
+            spawn_upstream_span,
+            disable_context_propagation: false,
+            origin: Origin::default("a test"),
+        };
+        let mut lines = Headers::default();
+        context(&tracing, &mut lines, &mut Ledger::default());
+        lines.iter().map(|(name, _)| name.to_string()).collect()
+    }
+
+    #[test]
+    fn every_provider_writes_its_own_headers() {
+        assert_eq!(
+            added(TracingProvider::Zipkin, 100, true),
+            ["x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled"]
+        );
+        assert_eq!(added(TracingProvider::OpenTelemetry, 100, false), ["traceparent", "tracestate"]);
+        assert_eq!(added(TracingProvider::Datadog, 0, false), DATADOG);
+        assert!(added(TracingProvider::Other, 100, false).is_empty());
+    }
+
+    #[test]
+    fn skywalking_tells_the_upstream_only_about_sampled_requests() {
+        assert!(added(TracingProvider::SkyWalking, 0, true).is_empty());
+        assert_eq!(added(TracingProvider::SkyWalking, 1, true), ["sw8"]);
+        assert_eq!(added(TracingProvider::SkyWalking, 10_000, true), ["sw8"]);
+    }
 }

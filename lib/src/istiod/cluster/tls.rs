@@ -45,17 +45,19 @@ pub fn upstream_transport(
     upstream: Upstream,
 ) -> UpstreamTransport {
     let service = target.service.service();
+    // Nobody knows who answers under a name that the proxy finds out by itself. istiod: `cluster_builder.go: buildDFPCluster`.
+    let forward_proxy = upstream.discovery_type == DiscoveryType::DynamicForwardProxy;
+    let identities = || if forward_proxy { Vec::new() } else { endpoint::service_accounts(proxy, target) };
     if let Some((settings, origin)) = &policy.tls {
         if is_privileged_lookup(proxy, target, settings) {
             return UpstreamTransport::Plaintext;
         }
-        let forward_proxy = upstream.discovery_type == DiscoveryType::DynamicForwardProxy;
         return match settings.mode {
             TlsMode::Disable => UpstreamTransport::Plaintext,
             TlsMode::IstioMutual => {
                 let sni = if settings.sni.is_empty() { upstream.sni.clone() } else { settings.sni.clone() };
                 let names = if settings.subject_alt_names.is_empty() {
-                    endpoint::service_accounts(proxy, target)
+                    identities()
                 } else {
                     settings.subject_alt_names.clone()
                 };
@@ -74,7 +76,7 @@ pub fn upstream_transport(
                 }
                 let mut context = user_tls(settings, forward_proxy, origin.clone());
                 if !target.service.is_kubernetes() && context.subject_alt_names.is_empty() {
-                    context.subject_alt_names.clone_from(&service.subject_alt_names);
+                    context.subject_alt_names = identities();
                 }
                 if upstream.http2 {
                     context.alpn_protocols = vec![SmolStr::new_static("h2")];
@@ -89,7 +91,7 @@ pub fn upstream_transport(
     {
         return UpstreamTransport::Plaintext;
     }
-    let names = endpoint::service_accounts(proxy, target);
+    let names = identities();
     let origin = Origin::default("Istio's automatic mutual TLS");
     let context = Arc::new(istio_mutual(upstream.sni.clone(), names, &upstream, origin));
     // Where endpoints are not known there is no telling them apart.

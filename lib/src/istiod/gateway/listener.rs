@@ -198,7 +198,7 @@ fn http(proxy: &Proxy, route_name: SmolStr, stat_prefix: SmolStr, origin: Origin
         headers: &headers,
         sanitation: proxy.sanitation(),
         accept_http_10: proxy.accepts_http_10(),
-        tracing: proxy.tracing(),
+        tracing: proxy.tracing(ListenerClass::Gateway),
         security_filters: Attached::gateway(proxy).http_filters(),
         dynamic_forward_proxy: false,
         origin,

@@ -246,7 +246,7 @@ impl Context<'_> {
             headers: &self.headers,
             sanitation: self.proxy.sanitation(),
             accept_http_10: self.proxy.accepts_http_10(),
-            tracing: self.proxy.tracing(),
+            tracing: self.proxy.tracing(ListenerClass::SidecarInbound),
             security_filters: self.attached.http_filters(),
             dynamic_forward_proxy: false,
             origin: config.origin.clone(),

@@ -522,7 +522,7 @@ fn terminal(proxy: &Proxy, options: &ChainOptions, stat_prefix: &SmolStr) -> Net
                 headers: &headers,
                 sanitation: proxy.sanitation(),
                 accept_http_10: proxy.accepts_http_10(),
-                tracing: proxy.tracing(),
+                tracing: proxy.tracing(ListenerClass::SidecarOutbound),
                 security_filters: Attached::outbound(proxy).http_filters(),
                 dynamic_forward_proxy: *dynamic_forward_proxy || proxy.resolves_unknown_hosts(),
                 origin: options.origin.clone(),

@@ -30,12 +30,10 @@ pub(super) const NOT_YET: &[(Kind, &str)] = &[
     (Sidecar, "spec.ingress[].tls.maxProtocolVersion"),
     (Sidecar, "spec.ingress[].tls.cipherSuites"),
     (Sidecar, "spec.ingress[].tls.caCrl"),
-    (Telemetry, "spec.tracing"),
     (ProxyConfig, "spec.environmentVariables"),
     (IstioOperator, "spec.meshConfig.discoverySelectors"),
     (IstioOperator, "spec.meshConfig.serviceEntryVisibility"),
     (IstioOperator, "spec.meshConfig.zoneAwareLbSetting"),
-    (IstioOperator, "spec.meshConfig.defaultConfig.tracing"),
 ];
 
 /// Fields that no trace depends on although their values are read: for validation, or to be shown.
@@ -104,6 +102,9 @@ pub(super) const WITHOUT_EFFECT: &[(Kind, &str)] = &[
     (DestinationRule, "spec.subsets[].trafficPolicy.portLevelSettings[].tls.caCrl"),
     (WorkloadGroup, "spec.probe"),
     (Telemetry, "spec.metrics"),
+    (Telemetry, "spec.tracing[].customTags"),
+    (Telemetry, "spec.tracing[].useRequestIdForTraceSampling"),
+    (Telemetry, "spec.tracing[].enableIstioTags"),
     (Telemetry, "spec.accessLogging"),
     (ProxyConfig, "spec.concurrency"),
     (ProxyConfig, "spec.image"),

@@ -56,8 +56,8 @@ schema! {
     /// A provider; only what traces depend on is typed.
     ExtensionProvider {
         name: SmolStr, envoy_ext_authz_http: Option<Ignored>, envoy_ext_authz_grpc: Option<Ignored>, zipkin: Option<ZipkinProvider>,
-        lightstep: Option<Ignored>, datadog: Option<Ignored>, stackdriver: Option<Ignored>, opencensus: Option<Ignored>,
-        skywalking: Option<Ignored>, opentelemetry: Option<Ignored>, prometheus: Option<Ignored>, envoy_file_access_log: Option<Ignored>,
+        lightstep: Option<Ignored>, datadog: Option<TracingBackend>, stackdriver: Option<Ignored>, opencensus: Option<Ignored>,
+        skywalking: Option<TracingBackend>, opentelemetry: Option<OpenTelemetryProvider>, prometheus: Option<Ignored>, envoy_file_access_log: Option<Ignored>,
         envoy_http_als: Option<Ignored>, envoy_tcp_als: Option<Ignored>, envoy_otel_als: Option<Ignored>, sds: Option<Ignored>,
     }
     /// A root certificate of workloads.
@@ -69,10 +69,25 @@ schema! {
         service: SmolStr, port: u32, max_tag_length: Option<Ignored>, enable64bit_trace_id: bool, path: SmolStr,
         trace_context_option: SmolStr, timeout: Option<Ignored>, headers: Option<Ignored>,
     }
+    /// Where spans of a Datadog or SkyWalking provider go.
+    TracingBackend { service: SmolStr, port: u32, max_tag_length: Option<Ignored>, access_token: Option<Ignored> }
+    /// An OpenTelemetry provider.
+    OpenTelemetryProvider {
+        service: SmolStr, port: u32, max_tag_length: Option<Ignored>, http: Option<Ignored>, grpc: Option<Ignored>,
+        resource_detectors: Option<Ignored>, dynatrace_sampler: Option<Ignored>, service_attribute_enrichment: Option<Ignored>,
+    }
+    /// Tracing without a Telemetry resource.
+    ProxyTracing {
+        zipkin: Option<ZipkinCollector>, lightstep: Option<Ignored>, datadog: Option<Ignored>, stackdriver: Option<Ignored>,
+        open_census_agent: Option<Ignored>, custom_tags: Option<Ignored>, max_path_tag_length: Option<Ignored>, sampling: f64,
+        tls_settings: Option<Ignored>, enable_istio_tags: Option<Ignored>,
+    }
+    /// Where a Zipkin collector is.
+    ZipkinCollector { address: SmolStr }
     /// Proxy configuration (`defaultConfig` and the annotation `proxy.istio.io/config`).
     ProxyConfig {
         proxy_metadata: Labels, interception_mode: Option<InterceptionMode>, gateway_topology: Option<Topology>,
-        proxy_headers: Option<ProxyHeaders>, tracing: Option<Ignored>, connection_settings: Option<ConnectionSettings>, concurrency: Option<Ignored>,
+        proxy_headers: Option<ProxyHeaders>, tracing: Option<ProxyTracing>, connection_settings: Option<ConnectionSettings>, concurrency: Option<Ignored>,
         config_path: Option<Ignored>, binary_path: Option<Ignored>, service_cluster: Option<Ignored>,
         tracing_service_name: Option<Ignored>, drain_duration: Option<Ignored>, parent_shutdown_duration: Option<Ignored>,
         discovery_address: Option<Ignored>, discovery_refresh_delay: Option<Ignored>, zipkin_address: Option<Ignored>,
