@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use super::node::{InterceptionMode, Node, NodeMetadata, NodeType};
 use crate::manifest::parse_mesh_config;
 use crate::manifest::schema::mesh_config::{self, ProxyConfig};
-use crate::mesh::{Mesh, ProxyKind, Workload, selects};
+use crate::mesh::{Mesh, ProxyKind, Workload, locality, selects};
 
 impl Node {
     /// The proxy of a workload; `None` when the workload has none.
@@ -33,18 +33,19 @@ impl Node {
         if let Some(network) = workload.labels.get("topology.istio.io/network") {
             metadata.network = network.clone();
         }
-        if let Some(locality) = workload.labels.get("istio-locality") {
-            // Labels cannot hold a slash. istiod: `util.go: GetLocalityLabel`.
-            metadata.locality =
-                if locality.contains('/') { locality.clone() } else { locality.replace('.', "/").into() };
-        }
+        metadata.locality = locality::of_labels(&workload.labels);
+        metadata.locality_assumed = !workload.locality_known
+            && [locality::REGION, locality::ZONE].iter().all(|name| !workload.labels.contains_key(name));
         metadata.node_name = workload.node_name.clone();
+        let mut labels = workload.labels.clone();
+        let place = (&workload.locality, &metadata.cluster_id, &metadata.node_name, &metadata.network);
+        locality::augment(&mut labels, place.0, place.1, place.2, place.3);
         metadata.proxy_config = Some(Arc::new(proxy_config));
         Some(Self {
             node_type,
             namespace: workload.namespace.clone(),
             name: workload.name.clone(),
-            labels: workload.labels.clone(),
+            labels,
             ips: workload.ips.clone(),
             service_account: workload.service_account.clone(),
             metadata,
@@ -170,6 +171,49 @@ metadata:
   labels: {sidecar.istio.io/inject: 'false'}
 spec: {containers: [{name: app}]}
 ";
+
+    fn node_of(text: &str) -> Node {
+        let mesh = Mesh::new(Loader::new().text("pods.yaml", text).load(), MeshOptions::default());
+        let mut node = Node::of(&mesh, mesh.workloads().first().unwrap()).unwrap();
+        node.settle_locality();
+        node
+    }
+
+    fn pod(labels: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web, labels: {{sidecar.istio.io/inject: 'true', {labels}}}}}\n\
+             spec: {{nodeName: n1, containers: [{{name: app}}]}}\n---\n"
+        )
+    }
+
+    const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/region: r, \
+        failure-domain.beta.kubernetes.io/zone: z}}\n---\n";
+
+    #[test]
+    fn a_pod_without_a_locality_label_runs_where_its_node_does() {
+        let node = node_of(&format!("{}{NODE}", pod("app: web")));
+        assert_eq!(node.metadata.locality, "r/z/");
+        assert!(!node.metadata.locality_assumed);
+        let label = |name: &str| node.labels.get(name).map(SmolStr::as_str);
+        assert_eq!(label("topology.kubernetes.io/zone"), Some("z"));
+        assert_eq!(label("kubernetes.io/hostname"), Some("n1"));
+        assert_eq!(label("topology.istio.io/cluster"), Some("Kubernetes"));
+    }
+
+    #[test]
+    fn the_newer_locality_label_wins_over_the_older_one_and_over_the_node() {
+        let both = "istio-locality: old.a, topology.istio.io/locality: new.b.rack1";
+        let node = node_of(&format!("{}{NODE}", pod(both)));
+        assert_eq!(node.metadata.locality, "new/b/rack1");
+    }
+
+    #[test]
+    fn where_a_pod_runs_whose_node_is_not_given_is_assumed() {
+        let node = node_of(&pod("app: web"));
+        assert_eq!(node.metadata.locality, "");
+        assert!(node.metadata.locality_assumed);
+        assert!(!node_of(&pod("topology.istio.io/locality: r.z")).metadata.locality_assumed);
+    }
 
     #[test]
     fn annotations_win_over_proxy_configs_and_bare_pods_have_no_proxy() {

@@ -6,6 +6,8 @@
 
 pub mod endpoint;
 pub mod sni_dnat;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod traffic_policy;
 

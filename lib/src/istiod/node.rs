@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::route::ProxyIdentity;
 use crate::manifest::schema::mesh_config::ProxyConfig;
+use crate::mesh::locality;
 
 /// What kind of proxy it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -63,6 +64,8 @@ pub struct NodeMetadata {
     pub envoy_prometheus_port: u16,
     /// Region, zone and subzone; may be empty.
     pub locality: SmolStr,
+    /// Whether nothing says where it runs, so that no locality is assumed.
+    pub locality_assumed: bool,
     /// The node that the workload runs on; may be empty.
     pub node_name: SmolStr,
     /// The proxy configuration it starts with; `None` means MeshConfig's `defaultConfig`.
@@ -84,6 +87,7 @@ impl Default for NodeMetadata {
             envoy_status_port: 15021,
             envoy_prometheus_port: 15090,
             locality: SmolStr::default(),
+            locality_assumed: false,
             node_name: SmolStr::default(),
             proxy_config: None,
         }
@@ -163,6 +167,32 @@ impl Node {
     /// What matches of routes can ask of this proxy.
     pub fn identity(&self) -> ProxyIdentity<'_> {
         ProxyIdentity { labels: &self.labels, namespace: self.metadata_namespace() }
+    }
+
+    /// Settles where it runs, and labels it so: labels for its parts win over one for the whole, and both over what the
+    /// bootstrap says. istiod: `ads.go: setTopologyLabels, localityFromProxyLabels`.
+    pub(super) fn settle_locality(&mut self) {
+        let parts = [locality::REGION, locality::ZONE, locality::SUBZONE].map(|name| self.labels.get(&name));
+        if parts.iter().any(Option::is_some) {
+            let [region, zone, subzone] = parts.map(|part| part.map_or("", SmolStr::as_str));
+            self.metadata.locality = format_smolstr!("{region}/{zone}/{subzone}");
+        } else {
+            // As written: here, dots do not stand for slashes.
+            let written = ["topology.istio.io/locality", "istio-locality"];
+            if let Some(label) =
+                written.iter().find_map(|name| self.labels.get(*name)).filter(|l| !l.is_empty())
+            {
+                self.metadata.locality = label.clone();
+            }
+        }
+        let place = &self.metadata;
+        locality::augment(
+            &mut self.labels,
+            &place.locality,
+            &place.cluster_id,
+            &place.node_name,
+            &place.network,
+        );
     }
 
     /// Whether it has an IPv4 address.

@@ -57,6 +57,7 @@ impl Proxy {
     pub fn new(mesh: Arc<Mesh>, mut node: Node) -> Self {
         // Automatic addresses that a controller writes are for every proxy that asks for addresses at all.
         node.metadata.dns_auto_allocate |= mesh.features().ip_autoallocate;
+        node.settle_locality();
         let domain = smol_str::format_smolstr!("{}.svc.{}", node.namespace, mesh.cluster_domain());
         Self {
             mesh,

@@ -85,6 +85,7 @@ kinds! {
     TrafficExtension(istio::TrafficExtension) = "TrafficExtension" in "extensions.istio.io", Spec, true;
     IstioOperator(k8s::IstioOperatorSpec) = "IstioOperator" in "install.istio.io", Spec, true;
     Namespace(k8s::Namespace) = "Namespace" in "", Top, false;
+    Node(k8s::Node) = "Node" in "", Top, false;
     Service(k8s::ServiceSpec) = "Service" in "", Spec, true;
     Endpoints(k8s::Endpoints) = "Endpoints" in "", Top, true;
     EndpointSlice(k8s::EndpointSlice) = "EndpointSlice" in "discovery.k8s.io", Top, true;

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, ToSmolStr};
 
 use super::auto_address::{AutoAddresses, hash_addresses};
+use super::locality::Nodes;
 use super::service::ServiceDefaults;
 use super::virtual_service::{Naming, merge_delegates};
 use super::workload::{Surroundings, from_pod, from_template};
@@ -57,7 +58,8 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         }
     }
     let ordered = in_order(&manifests);
-    let workloads = workloads(&ordered, &mut addresses);
+    let nodes = Nodes::new(manifests.resources());
+    let workloads = workloads(&ordered, &nodes, &mut addresses);
     let mut workload_by_ip = FxHashMap::default();
     let mut workload_by_name = FxHashMap::default();
     for (i, w) in workloads.iter().enumerate() {
@@ -72,6 +74,7 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         by_ip: &workload_by_ip,
         by_name: &workload_by_name,
         by_label: &by_label,
+        nodes: &nodes,
     };
     let registered = || {
         let (services, endpoints) =
@@ -247,7 +250,7 @@ fn template(spec: &Spec) -> Option<(&PodTemplateSpec, bool)> {
     }
 }
 
-fn workloads(resources: &[&Resource], addresses: &mut Addresses) -> Vec<Workload> {
+fn workloads(resources: &[&Resource], nodes: &Nodes, addresses: &mut Addresses) -> Vec<Workload> {
     let mut out: Vec<Workload> = Vec::new();
     let namespaces: FxHashMap<&SmolStr, &IndexMap<SmolStr, SmolStr>> = resources
         .iter()
@@ -263,6 +266,7 @@ fn workloads(resources: &[&Resource], addresses: &mut Addresses) -> Vec<Workload
             let around = Surroundings {
                 namespace_labels: namespaces.get(&resource.meta.namespace).copied(),
                 assumed_ip: addresses.pod(),
+                nodes,
             };
             out.push(from_pod(resource, spec, status, &around));
         }
@@ -280,6 +284,7 @@ fn workloads(resources: &[&Resource], addresses: &mut Addresses) -> Vec<Workload
         let around = Surroundings {
             namespace_labels: namespaces.get(&resource.meta.namespace).copied(),
             assumed_ip: addresses.pod(),
+            nodes,
         };
         out.push(from_template(resource, labels, &template.metadata.annotations, &template.spec, &around));
     }
@@ -309,8 +314,14 @@ fn services(
     workloads: &endpoint::Workloads<'_>,
     addresses: &mut Addresses,
 ) -> Registered {
+    let namespaces: FxHashMap<&SmolStr, &Resource> = resources
+        .iter()
+        .filter(|resource| resource.kind == Kind::Namespace)
+        .map(|resource| (&resource.meta.name, *resource))
+        .collect();
     let defaults = ServiceDefaults {
         cluster_domain: &options.cluster_domain,
+        namespaces: &namespaces,
         export_to: &config.default_service_export_to,
     };
     let mut slices: FxHashMap<(SmolStr, SmolStr), Vec<&Resource>> = FxHashMap::default();

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
 
+use super::locality::{self, Locality, Nodes};
 use super::policy::{Config, Configs, selects};
 use super::workload::Workload;
 use crate::manifest::schema::istio::{Resolution, ServiceEntry, WorkloadEntry};
@@ -55,6 +56,10 @@ pub struct Endpoint {
     pub service_account: SmolStr,
     /// `region/zone/subzone`; may be empty.
     pub locality: SmolStr,
+    /// Whether the input says where it runs.
+    pub locality_known: bool,
+    /// The cluster it runs in; empty for a name that a ServiceEntry only gives as its host.
+    pub cluster: SmolStr,
     /// Its weight.
     pub weight: u32,
     /// Its network; may be empty.
@@ -71,12 +76,41 @@ pub struct Endpoint {
     pub origin: Origin,
 }
 
+/// The name of the cluster whose resources are read. istiod: `pkg/env: CLUSTER_ID`.
+const CLUSTER_ID: SmolStr = SmolStr::new_static("Kubernetes");
+
+impl Endpoint {
+    /// The value of a label, those included that istiod adds for where it runs. istiod: `label.go: AugmentLabels`.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        let place = Locality::new(&self.locality).label(name);
+        let added = match name {
+            _ if name == locality::CLUSTER => self.cluster.as_str(),
+            _ if name == locality::HOSTNAME => self.node_name.as_str(),
+            _ => place,
+        };
+        let own = self.labels.get(name).map(SmolStr::as_str);
+        if !added.is_empty() {
+            Some(added)
+        } else if name == locality::NETWORK && own.is_none_or(str::is_empty) && !self.network.is_empty() {
+            Some(self.network.as_str())
+        } else {
+            own
+        }
+    }
+
+    /// Whether it has all of these labels.
+    pub fn has_labels(&self, wanted: &IndexMap<SmolStr, SmolStr>) -> bool {
+        wanted.iter().all(|(name, value)| self.label(name) == Some(value))
+    }
+}
+
 /// Finds workloads for addresses and names.
 pub(crate) struct Workloads<'a> {
     pub all: &'a [Workload],
     pub by_ip: &'a rustc_hash::FxHashMap<IpAddr, u32>,
     pub by_name: &'a rustc_hash::FxHashMap<(SmolStr, SmolStr), u32>,
     pub by_label: &'a Labelled,
+    pub nodes: &'a Nodes,
 }
 
 /// Numbered things of a namespace by their labels.
@@ -148,10 +182,9 @@ impl Workloads<'_> {
             health: Health::Healthy,
             istio_mutual: known.is_some_and(|w| w.tls_mode_istio),
             service_account: known.map(|w| w.service_account.clone()).unwrap_or_default(),
-            locality: known
-                .and_then(|w| w.labels.get("istio-locality"))
-                .map(|l| l.replace('.', "/").into())
-                .unwrap_or_default(),
+            locality: known.map(|w| w.locality.clone()).unwrap_or_default(),
+            locality_known: known.is_none_or(|w| w.locality_known),
+            cluster: CLUSTER_ID,
             weight: 1,
             network: known
                 .and_then(|w| w.labels.get("topology.istio.io/network"))
@@ -205,6 +238,11 @@ pub(crate) fn from_slice(
                 made.assumed = false;
                 if made.node_name.is_empty() {
                     made.node_name = endpoint.node_name.clone().unwrap_or_default();
+                }
+                if workload.is_none() && pod.is_some() {
+                    // The pod is not among the manifests, but its node is named.
+                    (made.locality, made.locality_known) =
+                        workloads.nodes.locality(&made.labels, &made.node_name);
                 }
                 out.push(made);
             }
@@ -355,7 +393,13 @@ fn from_entry(
         health: Health::Healthy,
         istio_mutual,
         service_account: entry.service_account.clone(),
-        locality: entry.locality.clone(),
+        locality: if entry.locality.is_empty() {
+            locality::of_labels(labels)
+        } else {
+            entry.locality.clone()
+        },
+        locality_known: true,
+        cluster: CLUSTER_ID,
         weight: entry.weight.max(1),
         network: entry.network.clone(),
         node_name: SmolStr::default(),
@@ -418,6 +462,7 @@ pub(crate) fn from_service_entry(
                 out.extend(from_entry(&written, &written.labels, number, &port.name, namespace, origin).map(
                     |mut e| {
                         e.istio_mutual = false;
+                        e.cluster = SmolStr::default();
                         e
                     },
                 ));

@@ -4,6 +4,7 @@
 //! istiod: `pilot/pkg/model/service.go`, `pilot/pkg/serviceregistry/{kube,serviceentry}/conversion.go`.
 
 use indexmap::IndexMap;
+use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::auto_address::AutoAddress;
@@ -42,6 +43,15 @@ pub enum Registry {
     Kubernetes,
     /// A ServiceEntry.
     External,
+}
+
+/// Which of its endpoints a service wants to be preferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TrafficDistribution {
+    /// Those in the client's zone, then its region, then its network.
+    PreferSameZone,
+    /// Those on the client's node, then in its subzone, zone, region and network.
+    PreferSameNode,
 }
 
 /// A port of a service.
@@ -98,8 +108,8 @@ pub struct Service {
     pub selector: IndexMap<SmolStr, SmolStr>,
     /// Whether only endpoints on the client's node are used.
     pub node_local: bool,
-    /// `trafficDistribution`, if it is written.
-    pub traffic_distribution: SmolStr,
+    /// Which endpoints it wants to be preferred, and where that is written.
+    pub traffic_distribution: Option<(TrafficDistribution, Origin)>,
     /// Names that its certificates have to carry.
     pub subject_alt_names: Vec<SmolStr>,
     /// When it was created.
@@ -137,6 +147,8 @@ impl Service {
 /// Defaults that both conversions share.
 pub(crate) struct ServiceDefaults<'a> {
     pub cluster_domain: &'a str,
+    /// The Namespaces by name.
+    pub namespaces: &'a FxHashMap<&'a SmolStr, &'a Resource>,
     pub export_to: &'a [SmolStr],
 }
 
@@ -145,6 +157,35 @@ pub(crate) fn exported_to(resource: &Resource) -> Option<impl Iterator<Item = &s
     let text =
         resource.meta.annotations.get("networking.istio.io/exportTo").filter(|text| !text.is_empty())?;
     Some(text.split(',').map(str::trim))
+}
+
+/// Which endpoints a service wants to be preferred: by its field, else its annotation, else its Namespace's; an annotation
+/// that says something else ends the search. istiod: `service.go: GetTrafficDistribution`.
+fn traffic_distribution(
+    resource: &Resource,
+    field: &str,
+    defaults: &ServiceDefaults<'_>,
+) -> Option<(TrafficDistribution, Origin)> {
+    const ANNOTATION: &str = "networking.istio.io/traffic-distribution";
+    match field {
+        "PreferClose" | "PreferSameZone" => {
+            return Some((TrafficDistribution::PreferSameZone, resource.origin("spec.trafficDistribution")));
+        }
+        "PreferSameNode" => {
+            return Some((TrafficDistribution::PreferSameNode, resource.origin("spec.trafficDistribution")));
+        }
+        _ => {}
+    }
+    let namespace = defaults.namespaces.get(&resource.meta.namespace).copied();
+    let (annotated, value) = [Some(resource), namespace].into_iter().flatten().find_map(|resource| {
+        Some((resource, resource.meta.annotations.get(ANNOTATION).filter(|value| !value.is_empty())?))
+    })?;
+    let wanted = match value.to_lowercase().as_str() {
+        "preferclose" | "prefersamezone" => TrafficDistribution::PreferSameZone,
+        "prefersamenode" => TrafficDistribution::PreferSameNode,
+        _ => return None,
+    };
+    Some((wanted, annotated.origin(format_smolstr!("metadata.annotations.{ANNOTATION}"))))
 }
 
 /// Converts a Kubernetes Service.
@@ -214,7 +255,7 @@ pub(crate) fn from_kubernetes(
         labels: meta.labels.clone(),
         selector: spec.selector.clone(),
         node_local: spec.internal_traffic_policy == "Local",
-        traffic_distribution: spec.traffic_distribution.clone(),
+        traffic_distribution: traffic_distribution(resource, &spec.traffic_distribution, defaults),
         subject_alt_names: Vec::new(),
         creation: meta.creation_timestamp.clone(),
         without_dns_endpoints: false,
@@ -254,6 +295,7 @@ pub(crate) fn from_service_entry(
     } else {
         entry.addresses.iter().filter_map(|a| plain_address(a)).collect()
     };
+    let distribution = traffic_distribution(resource, "", defaults);
     let mut out = Vec::new();
     for (index, host) in entry.hosts.iter().enumerate() {
         for address in &addresses {
@@ -280,7 +322,7 @@ pub(crate) fn from_service_entry(
                 labels: meta.labels.clone(),
                 selector: entry.workload_selector.as_ref().map(|s| s.labels.clone()).unwrap_or_default(),
                 node_local: false,
-                traffic_distribution: SmolStr::default(),
+                traffic_distribution: distribution.clone(),
                 subject_alt_names: entry.subject_alt_names.clone(),
                 creation: meta.creation_timestamp.clone(),
                 without_dns_endpoints: false,

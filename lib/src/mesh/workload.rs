@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::injection::injection;
+use super::locality::Nodes;
 use crate::manifest::schema::kubernetes::{Container, PodSpec, PodStatus};
 use crate::manifest::{Kind, Resource};
 use crate::origin::Origin;
@@ -77,6 +78,10 @@ pub struct Workload {
     pub subdomain: SmolStr,
     /// The node it runs on.
     pub node_name: SmolStr,
+    /// `region/zone/subzone`; may be empty.
+    pub locality: SmolStr,
+    /// Whether the input says where it runs: by a label, or by the Node that it is on.
+    pub locality_known: bool,
     /// Who made it.
     pub origin: Origin,
 }
@@ -98,6 +103,7 @@ pub(crate) struct Surroundings<'a> {
     /// The labels of its Namespace; `None` when that is not among the manifests.
     pub namespace_labels: Option<&'a IndexMap<SmolStr, SmolStr>>,
     pub assumed_ip: IpAddr,
+    pub nodes: &'a Nodes,
 }
 
 /// A workload from a pod.
@@ -164,6 +170,7 @@ fn build(
         labels.insert(SmolStr::new_static("security.istio.io/tlsMode"), SmolStr::new_static("istio"));
     }
     let tls_mode_istio = labels.get("security.istio.io/tlsMode").is_some_and(|l| l == "istio");
+    let (locality, locality_known) = around.nodes.locality(&labels, &spec.node_name);
     let account = [&spec.service_account_name, &spec.service_account].into_iter().find(|a| !a.is_empty());
     Workload {
         namespace: resource.meta.namespace.clone(),
@@ -192,6 +199,8 @@ fn build(
         hostname: spec.hostname.clone(),
         subdomain: spec.subdomain.clone(),
         node_name: spec.node_name.clone(),
+        locality,
+        locality_known,
         origin: resource.origin("metadata.name"),
     }
 }

@@ -13,7 +13,7 @@ use crate::istiod::peer_authentication::{MtlsMode, compose};
 use crate::istiod::proxy::Proxy;
 use crate::istiod::service::ScopedService;
 use crate::manifest::schema::istio::{TlsMode, TrafficPolicy};
-use crate::mesh::{Address, DestinationRule, Endpoint, Health, Mesh, ServicePort, selects};
+use crate::mesh::{Address, DestinationRule, Endpoint, Health, Mesh, ServicePort};
 
 /// The addresses of a port's endpoints, one list for each.
 pub fn addresses(mesh: &Mesh, service: &ScopedService, port: &ServicePort) -> Vec<Vec<SmolStr>> {
@@ -90,7 +90,7 @@ fn collect(proxy: &Proxy, target: &Target<'_>, usable: impl Fn(&Endpoint) -> boo
     for endpoint in mesh.endpoints(target.service.hostname(), target.service.namespace()) {
         let wanted = endpoint.port_name == target.port.name
             && usable(endpoint)
-            && subset.is_none_or(|labels| selects(labels, &endpoint.labels))
+            && subset.is_none_or(|labels| endpoint.has_labels(labels))
             && endpoint.health != Health::Draining
             && !(without_unhealthy && endpoint.health == Health::Unhealthy);
         let local = !target.service.service().node_local

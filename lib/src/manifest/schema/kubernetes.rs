@@ -12,6 +12,8 @@ pub type Labels = IndexMap<SmolStr, SmolStr>;
 schema! {
     /// A namespace; its labels are in the metadata.
     Namespace { spec: Option<Ignored>, status: Option<Ignored> }
+    /// A node; its labels, which say where its pods run, are in the metadata.
+    Node { spec: Option<Ignored>, status: Option<Ignored> }
     /// A service account; its name is in the metadata.
     ServiceAccount { secrets: Option<Ignored>, image_pull_secrets: Option<Ignored>, automount_service_account_token: Option<Ignored> }
     /// A Secret's type and the names of its entries; contents are never kept.
