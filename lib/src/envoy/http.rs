@@ -16,6 +16,7 @@ pub(crate) mod routed;
 mod router;
 mod sanitize;
 mod tracing;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use smol_str::{SmolStr, StrExt as _};
 
 pub use failure::{failed, last_try};
 pub use response::{passing_flags, respond};
+pub use upgrade::{accepted as accepted_upgrade, passing_details};
 
 use self::codec::Refusal;
 use self::local_reply::{Answer, Circumstances};
@@ -83,7 +85,7 @@ pub(crate) fn decide<X: Xds + ?Sized, R: Recorder>(
     if refused.as_ref().is_none_or(|answer| answer.routed) {
         stream.route(&mut decision, &request, recorder);
     }
-    let refused = refused.or_else(|| upgrade(&decision, &request).map(Box::new));
+    let refused = refused.or_else(|| upgrade::refused(&decision, &request).map(Box::new));
     decision.branches = match refused {
         Some(answer) => vec![answered(&decision, request, ledger, *answer)],
         None => {
@@ -359,28 +361,6 @@ fn scheme(request: &HttpRequest, tls: bool) -> SmolStr {
         _ if tls => SmolStr::new_static("https"),
         _ => SmolStr::new_static("http"),
     }
-}
-
-fn rejected_upgrade() -> Answer {
-    Answer::new(
-        403,
-        SmolStr::default(),
-        SmolStr::new_static("upgrade_failed"),
-        Origin::default("HTTP connection manager: upgradeConfigs has websocket only"),
-    )
-}
-
-/// The answer to an upgrade that is not accepted.
-fn upgrade(decision: &HttpDecision, request: &HttpRequest) -> Option<Answer> {
-    if !sanitize::is_upgrade(&request.headers) {
-        return None;
-    }
-    let asked = headers::get(&request.headers, "upgrade")?;
-    let accepted = &decision.http_connection_manager.upgrade_types;
-    if accepted.iter().any(|kind| kind.eq_ignore_ascii_case(asked)) {
-        return None;
-    }
-    Some(rejected_upgrade().closing())
 }
 
 /// Tells the upstream, or later the client, the route's operation.

@@ -2,6 +2,11 @@
 
 use std::sync::Arc;
 
+use dryroute::envoy::{
+    ApplicationProtocol, Capture, Connection, ConnectionOutcome, HttpRequest, HttpResponse, NoRecord,
+    Transport, decide, respond,
+};
+use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute::trace::{Hop, Query, Trace, Tracer};
@@ -165,5 +170,70 @@ fn limits_of_tries_and_of_the_whole_bound_the_time() {
     assert_eq!(
         worst("retries: {attempts: 2, perTryTimeout: 2s, retryOn: connect-failure}"),
         Some(3 * 10_000 + 2_000 + 75)
+    );
+}
+
+const UPGRADE: &[(&str, &str)] = &[("connection", "Upgrade"), ("upgrade", "websocket")];
+
+#[test]
+fn an_upgrade_is_shown_as_the_application_that_accepts_it_opens_it() {
+    let trace = trace("", "GET", "http://cart/", UPGRADE);
+    let outcome = &trace.outcomes[0];
+    assert_eq!(outcome.verdict.by, "workload:shop/cart");
+    let assumed: Vec<&str> =
+        outcome.assumptions.iter().map(|id| trace.assumption(id).unwrap().text.as_str()).collect();
+    assert!(assumed.contains(&"workload:shop/cart accepts the upgrade of the connection"), "{assumed:?}");
+    let expected = ["connection: Upgrade", "upgrade: websocket", "date: <generated>", "server: envoy"];
+    assert_eq!(answer(&trace), expected);
+}
+
+/// What the client's sidecar makes of an upstream's response to an upgrade.
+fn answer_to_upgrade(status: u16, headers: &[(&str, &str)]) -> Vec<String> {
+    let loader = Loader::new().text("platform.yaml", PLATFORM.to_owned());
+    let mesh = Arc::new(Mesh::new(loader.load(), MeshOptions::default()));
+    let workload = mesh.workloads().iter().find(|workload| workload.name == "client").unwrap();
+    let proxy = Proxy::new(Arc::clone(&mesh), Node::of(&mesh, workload).unwrap());
+    let lines = |lines: &[(&str, &str)]| lines.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+    let request = HttpRequest {
+        method: "GET".into(),
+        path: "/".into(),
+        authority: "cart".into(),
+        scheme: None,
+        headers: lines(UPGRADE),
+    };
+    let connection = Connection {
+        destination: "10.96.0.1".parse().unwrap(),
+        port: 80,
+        source: "10.0.0.1".parse().unwrap(),
+        transport: Transport::Plaintext,
+        protocol: ApplicationProtocol::Http11,
+    };
+    let facts = proxy.stock_envoy_facts();
+    let decision = decide(&proxy, &facts, Capture::Outbound, &connection, Some(&request), &mut NoRecord);
+    let ConnectionOutcome::Http(http) = decision.outcome else { panic!("{:?}", decision.outcome) };
+    let upstream = HttpResponse { status, headers: lines(headers), body: "hello".into() };
+    let (response, _) = respond(&http, &http.branches[0], &upstream);
+    let first = format!("{} {}", response.status, response.body);
+    let lines = response.headers.iter().map(|(name, value)| format!("{name}: {value}"));
+    std::iter::once(first).chain(lines).collect()
+}
+
+#[test]
+fn what_does_not_accept_an_upgrade_closes_the_connection() {
+    // Measured with Envoy 1.40.
+    assert_eq!(
+        answer_to_upgrade(200, &[("content-length", "5"), ("content-type", "a/b"), ("x-a", "1")]),
+        ["200 ", "x-a: 1", "date: <generated>", "server: envoy", "connection: close", "content-length: 0"]
+    );
+    assert_eq!(
+        answer_to_upgrade(403, &[("content-length", "5"), ("x-a", "1")]),
+        [
+            "403 hello",
+            "content-length: 5",
+            "x-a: 1",
+            "date: <generated>",
+            "server: envoy",
+            "connection: close"
+        ]
     );
 }

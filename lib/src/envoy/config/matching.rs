@@ -1,7 +1,8 @@
 //! How is a string, header or query parameter compared?
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use smol_str::SmolStr;
 
@@ -55,6 +56,70 @@ impl PartialEq for SafeRegex {
 }
 
 impl Eq for SafeRegex {}
+
+/// A substitution of every match in a text, with RE2's syntax.
+///
+/// The pattern is compiled once, by the first request that needs it.
+#[derive(Clone)]
+pub struct RegexRewrite {
+    pattern: SmolStr,
+    substitution: SmolStr,
+    /// `None` for a pattern that was refused.
+    compiled: Arc<OnceLock<Option<regex::Regex>>>,
+}
+
+impl RegexRewrite {
+    /// A substitution of `pattern` (a search, not a whole match); `\1` in `substitution` is a group.
+    pub fn new(pattern: impl Into<SmolStr>, substitution: impl Into<SmolStr>) -> Self {
+        Self { pattern: pattern.into(), substitution: substitution.into(), compiled: Arc::default() }
+    }
+
+    /// The pattern as written.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// What is put in its place, as written.
+    pub fn substitution(&self) -> &str {
+        &self.substitution
+    }
+
+    /// The text with every match replaced; `\0` is the whole of it, `\1` to `\9` are its groups. RE2: `RE2::GlobalReplace`.
+    pub fn apply<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let compiled = self.compiled.get_or_init(|| crate::re2::compile_search(&self.pattern).ok());
+        let Some(compiled) = compiled else { return Cow::Borrowed(text) };
+        compiled.replace_all(text, |captures: &regex::Captures<'_>| {
+            let mut out = String::new();
+            let mut template = self.substitution.chars();
+            while let Some(c) = template.next() {
+                match (c, if c == '\\' { template.next() } else { None }) {
+                    ('\\', Some(escaped)) => match escaped.to_digit(10) {
+                        Some(group) => {
+                            out.push_str(captures.get(group as usize).map_or("", |m| m.as_str()));
+                        }
+                        None => out.push(escaped),
+                    },
+                    _ => out.push(c),
+                }
+            }
+            out
+        })
+    }
+}
+
+impl fmt::Debug for RegexRewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RegexRewrite").field(&self.pattern).field(&self.substitution).finish()
+    }
+}
+
+impl PartialEq for RegexRewrite {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.pattern, &self.substitution) == (&other.pattern, &other.substitution)
+    }
+}
+
+impl Eq for RegexRewrite {}
 
 /// A pattern that a string is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 
-use super::matching::{HeaderMatcher, MetadataMatcher, QueryParameterMatcher, SafeRegex, StringMatcher};
+use super::matching::{
+    HeaderMatcher, MetadataMatcher, QueryParameterMatcher, RegexRewrite, SafeRegex, StringMatcher,
+};
 use crate::origin::Origin;
 
 /// A route configuration (`config.route.v3.RouteConfiguration`).
@@ -202,15 +204,6 @@ pub enum HostRewrite {
     Header(SmolStr),
     /// By a regular expression over the path.
     PathRegex(RegexRewrite),
-}
-
-/// A substitution of every match in a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegexRewrite {
-    /// What is looked for (a search, not a whole match), with RE2's syntax.
-    pub pattern: SmolStr,
-    /// What is put in its place; `\1` is a group.
-    pub substitution: SmolStr,
 }
 
 /// A copy of the request to another cluster.

@@ -160,7 +160,7 @@ fn weighted_cluster(cluster: &WeightedCluster) -> Value {
 }
 
 fn regex_rewrite(rewrite: &RegexRewrite) -> Value {
-    json!({"pattern": {"regex": rewrite.pattern}, "substitution": rewrite.substitution})
+    json!({"pattern": {"regex": rewrite.pattern()}, "substitution": rewrite.substitution()})
 }
 
 fn retry_policy(policy: &RetryPolicy) -> Value {

@@ -5,7 +5,7 @@
 
 use smol_str::{SmolStr, ToSmolStr as _};
 
-use super::{failure, formatter, operations, sanitize};
+use super::{failure, formatter, operations, sanitize, upgrade};
 use crate::envoy::config::{
     Action, CorsPolicy, HeaderOperations, HttpFilter, ServerHeaderTransformation, TrafficDirection,
     WeightedCluster,
@@ -27,7 +27,8 @@ pub fn respond(
     let mut response = upstream.clone();
     let lines = &mut response.headers;
     headers::join_inline(lines);
-    if !decision.http_connection_manager.suppress_envoy_headers && response.status != 101 {
+    let upgrades = upgrade::asked(&branch.request).is_some();
+    if !decision.http_connection_manager.suppress_envoy_headers && !upgrades && response.status != 101 {
         let value = HeaderValue::Generated(Generated::ServiceTime, SmolStr::new_static(GENERATED));
         let hand = envoy!("router: time until the upstream's response headers");
         headers::set(lines, &mut ledger, "x-envoy-upstream-service-time", value, hand);
@@ -55,9 +56,14 @@ pub fn respond(
         cluster,
         attempts: tried.attempts,
     };
+    if upgrade::is_unsuccessful(branch, response.status) {
+        let response = upgrade::unsuccessful(&subject, branch, upstream, &mut ledger);
+        return (response, ledger.changes);
+    }
     subject.operations(lines, &mut ledger);
     encode_filters(decision, branch.cors_origin.as_ref(), lines, &mut ledger);
-    connection_manager(decision, lines, &mut ledger, false);
+    let refused = upgrades && !sanitize::is_upgrade(lines);
+    connection_manager(decision, lines, &mut ledger, refused);
     codec(decision, response.status, upstream_has_body(upstream), lines, &mut ledger);
     (response, ledger.changes)
 }
@@ -81,6 +87,7 @@ fn route_origin(decision: &HttpDecision) -> &crate::origin::Origin {
 }
 
 /// A response and what its header operations can ask for.
+#[derive(Clone, Copy)]
 pub(crate) struct Subject<'a> {
     /// What was decided for the request.
     pub(crate) decision: &'a HttpDecision,

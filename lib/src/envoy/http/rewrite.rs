@@ -28,7 +28,7 @@ pub(crate) fn host(
             Some(value) if !value.is_empty() => value.clone(),
             _ => return,
         },
-        HostRewrite::PathRegex(regex) => substitute(regex, path::split_query(&request.path).0).into(),
+        HostRewrite::PathRegex(regex) => regex.apply(path::split_query(&request.path).0).into(),
     };
     set_host(request, ledger, new, action.append_x_forwarded_host, debug_headers, origin);
 }
@@ -97,29 +97,7 @@ pub(crate) fn replace_prefix(path: &str, conditions: &RouteMatch, new: &str) -> 
 /// A path with every match of an expression replaced.
 pub(crate) fn replace_regex(path: &str, regex: &RegexRewrite) -> SmolStr {
     let (path, query) = path::split_query(path);
-    format_smolstr!("{}{query}", substitute(regex, path))
-}
-
-/// Replaces every match; `\0` is the whole of it, `\1` to `\9` are its groups. RE2: `RE2::GlobalReplace`.
-fn substitute(regex: &RegexRewrite, text: &str) -> String {
-    let Ok(compiled) = crate::re2::compile_search(&regex.pattern) else { return text.to_owned() };
-    let replaced = compiled.replace_all(text, |captures: &regex::Captures<'_>| {
-        let mut out = String::new();
-        let mut template = regex.substitution.chars();
-        while let Some(c) = template.next() {
-            match (c, if c == '\\' { template.next() } else { None }) {
-                ('\\', Some(escaped)) => match escaped.to_digit(10) {
-                    Some(group) => {
-                        out.push_str(captures.get(group as usize).map_or("", |m| m.as_str()));
-                    }
-                    None => out.push(escaped),
-                },
-                _ => out.push(c),
-            }
-        }
-        out
-    });
-    replaced.into_owned()
+    format_smolstr!("{}{query}", regex.apply(path))
 }
 
 #[cfg(test)]
@@ -156,7 +134,7 @@ mod tests {
 
     #[test]
     fn every_match_is_replaced_and_the_query_is_left_alone() {
-        let regex = RegexRewrite { pattern: "a(.)".into(), substitution: r"<\1\\\0>".into() };
+        let regex = RegexRewrite::new("a(.)", r"<\1\\\0>");
         assert_eq!(replace_regex("/abac?ab", &regex), r"/<b\ab><c\ac>?ab");
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn substitution(mut fields: Fields) -> Result<RegexRewrite, RouterChe
     re2::compile_search(&pattern).map_err(|reason| RouterCheckError::Invalid { field, reason })?;
     let substitution = fields.text("substitution")?.unwrap_or_default();
     fields.finish()?;
-    Ok(RegexRewrite { pattern, substitution })
+    Ok(RegexRewrite::new(pattern, substitution))
 }
 
 /// A condition on a text.

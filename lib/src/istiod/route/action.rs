@@ -88,8 +88,7 @@ pub fn translate_route_action(
     if let Some(rewrite) = &route.rewrite {
         action.append_x_forwarded_host = options.append_x_forwarded_host;
         if let Some(regex) = &rewrite.uri_regex_rewrite {
-            action.regex_rewrite =
-                Some(RegexRewrite { pattern: regex.match_.clone(), substitution: regex.rewrite.clone() });
+            action.regex_rewrite = Some(RegexRewrite::new(regex.match_.clone(), regex.rewrite.clone()));
             action.rewrite_origin = Some(place("rewrite.uriRegexRewrite"));
         } else if !rewrite.uri.is_empty() {
             if options.semantics == Semantics::GatewayApi && rewrite.uri == "/" {
@@ -219,8 +218,5 @@ fn remove_prefix(condition: &RouteMatch) -> RegexRewrite {
         PathSpecifier::PathSeparatedPrefix(prefix) => prefix.as_str(),
         _ => "",
     };
-    RegexRewrite {
-        pattern: format_smolstr!("^{}(/?)(.*)", regex::escape(prefix)),
-        substitution: SmolStr::new_static(r"/\2"),
-    }
+    RegexRewrite::new(format_smolstr!("^{}(/?)(.*)", regex::escape(prefix)), r"/\2")
 }

@@ -5,7 +5,10 @@ use smol_str::{SmolStr, ToSmolStr};
 use super::{Ending, Visit, Walk, response_lines, tries};
 use crate::envoy::config::RetryPolicy;
 use crate::envoy::upstream::{self, FailureAnswer};
-use crate::envoy::{self, HttpResponse, LocalReply, ResponseFlag, Tried, passing_flags, respond};
+use crate::envoy::{
+    self, HttpResponse, LocalReply, ResponseFlag, Tried, accepted_upgrade, passing_details, passing_flags,
+    respond,
+};
 use crate::trace::contract::{AccessLog, Fidelity, Hop, Outcome, Verdict, VerdictKind};
 
 /// Why a connection fails, for the proxy that made it.
@@ -139,7 +142,16 @@ impl Walk<'_> {
             reason: None,
         };
         let http = self.path.iter().any(|visit| visit.turn.is_some());
-        let response = HttpResponse { status: 200, headers: Vec::new(), body: SmolStr::default() };
+        let sent = self.path.iter().rev().find_map(tries::taken);
+        let accepted = sent.and_then(|branch| accepted_upgrade(&branch.request));
+        if accepted.is_some() {
+            self.rest_on(format!("{} accepts the upgrade of the connection", verdict.by));
+        }
+        let response = accepted.unwrap_or_else(|| HttpResponse {
+            status: 200,
+            headers: Vec::new(),
+            body: SmolStr::default(),
+        });
         let returned = Returned { at, response: &response, reply: None, attempts: 0 };
         self.end(verdict, http.then_some(returned));
     }
@@ -331,7 +343,7 @@ impl Walk<'_> {
         hop.log = Some(AccessLog {
             status: known.then_some(left.status),
             flags: texts(&passing_flags(branch, tried)),
-            details: SmolStr::new_static("via_upstream"),
+            details: SmolStr::new_static(passing_details(branch, response.status)),
         });
         (left, tried.attempts)
     }
