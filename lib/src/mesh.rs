@@ -107,6 +107,8 @@ pub struct Policies {
     pub envoy_filters: Configs<istio::EnvoyFilter>,
     /// WasmPlugins, which are not modelled.
     pub wasm_plugins: Configs<istio::WasmPlugin>,
+    /// TrafficExtensions, which are not modelled.
+    pub traffic_extensions: Configs<istio::TrafficExtension>,
     /// ProxyConfigs.
     pub proxy_configs: Configs<istio::ProxyConfig>,
     /// WorkloadEntries.

@@ -25,6 +25,7 @@ mod suite {
     mod re2;
     mod samples;
     mod trace_contract;
+    mod untranslated;
     mod validation;
     mod visibility;
     mod yaml;

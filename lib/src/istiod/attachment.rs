@@ -10,34 +10,26 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::authorization::{self, ChainKind};
+use super::connection_manager::ListenerClass;
 use super::node::Node;
 use super::proxy::Proxy;
 use crate::envoy::config::{AccessFilter, HttpFilter, HttpRbac, NetworkRbac, RbacAction};
-use crate::manifest::schema::istio::{AuthorizationAction, PolicyTargetReference, WorkloadSelector};
+use crate::manifest::schema::istio::{
+    ApplyTo, AuthorizationAction, ExecutionPhase, PatchContext, PluginType, PolicyTargetReference,
+    TrafficMode, TrafficSelector, WorkloadSelector,
+};
 use crate::mesh::{Config, Configs, Mesh, selects};
 use crate::origin::Origin;
 
 /// The label of the proxies of a Gateway API gateway.
 const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
-/// Which way the listeners point that an EnvoyFilter changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PatchContext {
-    /// Traffic to the workload.
-    SidecarInbound,
-    /// Traffic from it.
-    SidecarOutbound,
-    /// A gateway's.
-    Gateway,
-}
-
-impl PatchContext {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::SidecarInbound => "SIDECAR_INBOUND",
-            Self::SidecarOutbound => "SIDECAR_OUTBOUND",
-            Self::Gateway => "GATEWAY",
-        }
+/// The context in which an EnvoyFilter changes listeners of a class.
+const fn patch_context(class: ListenerClass) -> PatchContext {
+    match class {
+        ListenerClass::SidecarInbound => PatchContext::SidecarInbound,
+        ListenerClass::SidecarOutbound => PatchContext::SidecarOutbound,
+        ListenerClass::Gateway => PatchContext::Gateway,
     }
 }
 
@@ -65,50 +57,75 @@ impl Opaque {
 /// The filters that listeners have besides Istio's own, in istiod's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attached {
-    envoy_filters: Vec<Opaque>,
+    http_patches: Vec<Opaque>,
+    tcp_patches: Vec<Opaque>,
     custom: Vec<Opaque>,
     tokens: Vec<Opaque>,
     http_authorization: Vec<Arc<HttpRbac>>,
     tcp_authorization: Vec<Arc<NetworkRbac>>,
-    plugins: Vec<(Phase, PluginType, Opaque)>,
+    extensions: Vec<Extension>,
 }
 
-/// Where a plugin stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Authn,
-    Authz,
-    Stats,
-    Unspecified,
+/// A WasmPlugin or TrafficExtension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Extension {
+    phase: ExecutionPhase,
+    network: bool,
+    /// Ports that it is for; `None` for any.
+    ports: Option<Vec<u32>>,
+    filter: Opaque,
 }
 
-/// What a plugin handles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PluginType {
-    Http,
-    Network,
+impl Extension {
+    /// An extension as far as it holds for listeners of a class; `None` when it does not.
+    ///
+    /// istiod: `extensions.go: matchTrafficSelectorCommon, matchMode, matchPorts`.
+    fn new(
+        class: ListenerClass,
+        phase: ExecutionPhase,
+        network: bool,
+        selectors: &[TrafficSelector],
+        filter: Opaque,
+    ) -> Option<Self> {
+        let mut chosen = selectors
+            .iter()
+            .filter(|selector| match selector.mode {
+                TrafficMode::Undefined | TrafficMode::ClientAndServer => true,
+                TrafficMode::Client => class == ListenerClass::SidecarOutbound,
+                TrafficMode::Server => class != ListenerClass::SidecarOutbound,
+            })
+            .peekable();
+        if !selectors.is_empty() && chosen.peek().is_none() {
+            return None;
+        }
+        let any = selectors.is_empty() || chosen.clone().any(|selector| selector.ports.is_empty());
+        let ports = || chosen.flat_map(|selector| &selector.ports).map(|port| port.number).collect();
+        Some(Self { phase, network, ports: (!any).then(ports), filter })
+    }
+
+    fn is_for(&self, port: u16) -> bool {
+        self.ports.as_ref().is_none_or(|ports| ports.contains(&u32::from(port)))
+    }
 }
 
 impl Attached {
-    /// The filters of a sidecar's inbound listeners.
-    pub fn inbound(proxy: &Proxy) -> Self {
-        Self::new(proxy, PatchContext::SidecarInbound)
-    }
-
-    /// The filters of a sidecar's outbound listeners: policies hold for traffic to a workload, EnvoyFilters for any.
-    pub fn outbound(proxy: &Proxy) -> Self {
-        Self { envoy_filters: opaque_envoy_filters(proxy, PatchContext::SidecarOutbound), ..Self::default() }
-    }
-
-    /// The filters of a gateway's listeners.
-    pub fn gateway(proxy: &Proxy) -> Self {
-        Self::new(proxy, PatchContext::Gateway)
-    }
-
-    fn new(proxy: &Proxy, context: PatchContext) -> Self {
+    /// The filters of a proxy's listeners of a class: policies hold for traffic to a workload, extensions for any.
+    pub fn new(proxy: &Proxy, class: ListenerClass) -> Self {
         let (mesh, node) = (proxy.mesh(), proxy.node());
+        let mut out = Self {
+            http_patches: opaque_patches(mesh, node, class, Chain::Http),
+            tcp_patches: opaque_patches(mesh, node, class, Chain::Tcp),
+            extensions: extensions(mesh, node, class),
+            ..Self::default()
+        };
+        if class != ListenerClass::SidecarOutbound {
+            out.add_policies(mesh, node);
+        }
+        out
+    }
+
+    fn add_policies(&mut self, mesh: &Mesh, node: &Node) {
         let policies = mesh.policies();
-        let mut out = Self { envoy_filters: opaque_envoy_filters(proxy, context), ..Self::default() };
         let authorization: Vec<_> = selecting(mesh, node, &policies.authorization_policies, |p| {
             (p.selector.as_ref(), p.target_ref.as_ref(), &p.target_refs)
         })
@@ -120,13 +137,13 @@ impl Attached {
         ] {
             let of_action = || authorization.iter().copied().filter(|policy| policy.spec.action == written);
             if let Some(policies) = authorization::build(mesh, of_action(), action, ChainKind::Http) {
-                out.http_authorization.push(Arc::new(HttpRbac { action, policies }));
+                self.http_authorization.push(Arc::new(HttpRbac { action, policies }));
             }
             if let Some(policies) = authorization::build(mesh, of_action(), action, ChainKind::Tcp) {
-                out.tcp_authorization.push(Arc::new(NetworkRbac { action, policies }));
+                self.tcp_authorization.push(Arc::new(NetworkRbac { action, policies }));
             }
         }
-        out.custom.extend(
+        self.custom.extend(
             authorization
                 .iter()
                 .filter(|policy| policy.spec.action == AuthorizationAction::Custom)
@@ -135,47 +152,34 @@ impl Attached {
         let tokens = selecting(mesh, node, &policies.request_authentications, |p| {
             (p.selector.as_ref(), p.target_ref.as_ref(), &p.target_refs)
         });
-        out.tokens.extend(
+        self.tokens.extend(
             tokens
                 .filter(|policy| !policy.spec.jwt_rules.is_empty())
                 .map(|policy| Opaque::new("envoy.filters.http.jwt_authn", policy.origin("spec.jwtRules"))),
         );
-        let plugins = selecting(mesh, node, &policies.wasm_plugins, |p| {
-            (p.selector.as_ref(), p.target_ref.as_ref(), &p.target_refs)
-        });
-        for plugin in plugins {
-            let phase = match plugin.spec.phase.as_str() {
-                "AUTHN" => Phase::Authn,
-                "AUTHZ" => Phase::Authz,
-                "STATS" => Phase::Stats,
-                _ => Phase::Unspecified,
-            };
-            let kind =
-                if plugin.spec.type_.as_str() == "NETWORK" { PluginType::Network } else { PluginType::Http };
-            out.plugins.push((
-                phase,
-                kind,
-                Opaque::new("envoy.filters.http.wasm", plugin.origin("spec.url")),
-            ));
-        }
-        out
     }
 
-    fn plugins_of(&self, phase: Phase, kind: PluginType) -> impl Iterator<Item = &Opaque> {
-        self.plugins.iter().filter(move |(own, of, _)| *own == phase && *of == kind).map(|(_, _, o)| o)
+    fn extensions_of(
+        &self,
+        phase: ExecutionPhase,
+        network: bool,
+        port: u16,
+    ) -> impl Iterator<Item = &Opaque> {
+        let wanted = move |own: &&Extension| own.phase == phase && own.network == network && own.is_for(port);
+        self.extensions.iter().filter(wanted).map(|own| &own.filter)
     }
 
-    /// The filters of an HTTP chain, between metadata exchange and the rest.
-    pub fn http_filters(&self) -> Vec<HttpFilter> {
-        let plugins = |phase| self.plugins_of(phase, PluginType::Http);
+    /// The filters of an HTTP chain, between metadata exchange and the rest; extensions may be for some ports only.
+    pub fn http_filters(&self, port: u16) -> Vec<HttpFilter> {
+        let plugins = |phase| self.extensions_of(phase, false, port);
         let front = self
-            .envoy_filters
+            .http_patches
             .iter()
             .chain(&self.custom)
-            .chain(plugins(Phase::Authn))
+            .chain(plugins(ExecutionPhase::Authn))
             .chain(&self.tokens)
-            .chain(plugins(Phase::Authz));
-        let back = plugins(Phase::Stats).chain(plugins(Phase::Unspecified));
+            .chain(plugins(ExecutionPhase::Authz));
+        let back = plugins(ExecutionPhase::Stats).chain(plugins(ExecutionPhase::Unspecified));
         front
             .map(Opaque::http)
             .chain(self.http_authorization.iter().cloned().map(HttpFilter::Rbac))
@@ -184,15 +188,15 @@ impl Attached {
     }
 
     /// The filters of a TCP chain in front of the proxy.
-    pub fn access_filters(&self) -> Vec<AccessFilter> {
-        let plugins = |phase| self.plugins_of(phase, PluginType::Network);
+    pub fn access_filters(&self, port: u16) -> Vec<AccessFilter> {
+        let plugins = |phase| self.extensions_of(phase, true, port);
         let front = self
-            .envoy_filters
+            .tcp_patches
             .iter()
             .chain(&self.custom)
-            .chain(plugins(Phase::Authn))
-            .chain(plugins(Phase::Authz));
-        let back = plugins(Phase::Stats).chain(plugins(Phase::Unspecified));
+            .chain(plugins(ExecutionPhase::Authn))
+            .chain(plugins(ExecutionPhase::Authz));
+        let back = plugins(ExecutionPhase::Stats).chain(plugins(ExecutionPhase::Unspecified));
         front
             .map(Opaque::network)
             .chain(self.tcp_authorization.iter().cloned().map(AccessFilter::Rbac))
@@ -200,28 +204,76 @@ impl Attached {
             .collect()
     }
 
+    /// What may change a chain that hands on bytes that nothing describes.
+    pub fn patches(&self) -> Vec<AccessFilter> {
+        self.tcp_patches.iter().map(Opaque::network).collect()
+    }
+
     /// The network filters in front of an HTTP chain's connection manager: extensions only, no authorization.
-    pub fn network_extensions(&self) -> Vec<AccessFilter> {
-        [Phase::Authn, Phase::Authz, Phase::Stats, Phase::Unspecified]
+    pub fn network_extensions(&self, port: u16) -> Vec<AccessFilter> {
+        [ExecutionPhase::Authn, ExecutionPhase::Authz, ExecutionPhase::Stats, ExecutionPhase::Unspecified]
             .into_iter()
-            .flat_map(|phase| self.plugins_of(phase, PluginType::Network))
+            .flat_map(|phase| self.extensions_of(phase, true, port))
             .map(Opaque::network)
             .collect()
     }
 }
 
-fn opaque_envoy_filters(proxy: &Proxy, context: PatchContext) -> Vec<Opaque> {
-    let filters = envoy_filters(proxy.mesh(), proxy.node(), context);
-    filters.map(|origin| Opaque::new("EnvoyFilter", origin)).collect()
+/// The extensions of listeners of a class, in istiod's order: the proxy's namespace before the root's, the highest
+/// priority first. istiod: `push_context.go: TrafficExtensionsByListenerInfo, sortByPriority`; `translate.go:
+/// translateWasmPlugin`.
+fn extensions(mesh: &Mesh, node: &Node, class: ListenerClass) -> Vec<Extension> {
+    let policies = mesh.policies();
+    let plugins = selecting(mesh, node, &policies.wasm_plugins, |plugin| {
+        (plugin.selector.as_ref(), plugin.target_ref.as_ref(), &plugin.target_refs)
+    });
+    let plugins = plugins.filter_map(|plugin| {
+        let spec = &plugin.spec;
+        let filter = Opaque::new("envoy.filters.http.wasm", plugin.origin("spec.url"));
+        let network = spec.type_ == PluginType::Network;
+        let extension = Extension::new(class, spec.phase.into(), network, &spec.match_, filter)?;
+        Some((plugin.namespace.as_str(), spec.priority, extension))
+    });
+    let written = selecting(mesh, node, &policies.traffic_extensions, |extension| {
+        (extension.selector.as_ref(), None, &extension.target_refs)
+    });
+    let written = written.filter_map(|extension| {
+        let spec = &extension.spec;
+        let (name, field, network) = match &spec.wasm {
+            Some(wasm) => ("envoy.filters.http.wasm", "spec.wasm", wasm.type_ == PluginType::Network),
+            None => ("envoy.filters.http.lua", "spec.lua", false),
+        };
+        let filter = Opaque::new(name, extension.origin(field));
+        let own = Extension::new(class, spec.phase, network, &spec.match_, filter)?;
+        Some((extension.namespace.as_str(), spec.priority, own))
+    });
+    let mut all: Vec<_> = plugins.chain(written).collect();
+    all.sort_by_key(|(namespace, priority, _)| {
+        (std::cmp::Reverse(priority.unwrap_or(i32::MIN)), *namespace != node.namespace)
+    });
+    all.into_iter().map(|(_, _, extension)| extension).collect()
+}
+
+/// What a filter chain ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chain {
+    Http,
+    Tcp,
+}
+
+fn opaque_patches(mesh: &Mesh, node: &Node, class: ListenerClass, chain: Chain) -> Vec<Opaque> {
+    envoy_filters(mesh, node, class, chain).map(|origin| Opaque::new("EnvoyFilter", origin)).collect()
 }
 
 /// The EnvoyFilters that change listeners or clusters of a proxy, root namespace first.
 /// istiod: `push_context.go: getMatchedEnvoyFilters`.
-pub fn envoy_filters<'a>(
+fn envoy_filters<'a>(
     mesh: &'a Mesh,
     node: &'a Node,
-    context: PatchContext,
+    class: ListenerClass,
+    chain: Chain,
 ) -> impl Iterator<Item = Origin> + use<'a> {
+    let context = patch_context(class);
     namespaces(mesh, node)
         .flat_map(|namespace| mesh.policies().envoy_filters.in_namespace(namespace))
         .filter(|filter| {
@@ -230,11 +282,27 @@ pub fn envoy_filters<'a>(
         })
         .filter_map(move |filter| {
             let at = filter.spec.config_patches.iter().position(|patch| {
-                let own = patch.match_.as_ref().map_or("ANY", |condition| condition.context.as_str());
-                patch.apply_to.as_str() != "BOOTSTRAP" && (own == "ANY" || own == context.name())
+                let own = patch.match_.as_ref().map_or(PatchContext::Any, |condition| condition.context);
+                changes(patch.apply_to, chain) && (own == PatchContext::Any || own == context)
             })?;
             Some(filter.origin(smol_str::format_smolstr!("spec.configPatches[{at}]")))
         })
+}
+
+/// Whether a patch of this kind can change what a chain does.
+const fn changes(apply_to: ApplyTo, chain: Chain) -> bool {
+    match apply_to {
+        ApplyTo::Invalid | ApplyTo::Bootstrap => false,
+        ApplyTo::HttpFilter | ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => {
+            matches!(chain, Chain::Http)
+        }
+        ApplyTo::Listener
+        | ApplyTo::FilterChain
+        | ApplyTo::NetworkFilter
+        | ApplyTo::Cluster
+        | ApplyTo::ExtensionConfig
+        | ApplyTo::ListenerFilter => true,
+    }
 }
 
 /// The namespaces whose policies can hold for a workload.

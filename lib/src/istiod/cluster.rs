@@ -161,6 +161,7 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
         && !service.is_kubernetes()
         && port.target_port != 0)
         .then_some(port.target_port);
+    let rules = target.rule.iter().flat_map(|rule| &rule.from).map(|id| Origin::field(*id, "spec.host"));
     Some(Cluster {
         name: outbound_cluster(service.hostname(), port.number, target.subset),
         discovery_type,
@@ -173,7 +174,7 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
         circuit_breakers: policy.circuit_breakers(),
         upstream_bind_config: None,
         outlier_detection: policy.outlier_detection.is_some(),
-        applied: policy.applied.clone(),
+        applied: rules.chain(policy.applied.iter().cloned()).collect(),
         origin,
     })
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use smol_str::SmolStr;
 
+use super::attachment::Attached;
 use super::cluster;
 use super::connection_manager::{ListenerClass, ProxyHeaders};
 use super::connection_settings::Sanitation;
@@ -40,6 +41,7 @@ pub struct Proxy {
     domain: SmolStr,
     scope: OnceLock<SidecarScope>,
     fallthrough: OnceLock<Arc<FilterChain>>,
+    attached: [OnceLock<Attached>; 3],
     virtual_outbound: OnceLock<Option<Arc<Listener>>>,
     http_proxy: OnceLock<Option<Arc<Listener>>>,
     service_targets: OnceLock<Vec<ServiceTarget>>,
@@ -65,6 +67,7 @@ impl Proxy {
             domain,
             scope: OnceLock::new(),
             fallthrough: OnceLock::new(),
+            attached: Default::default(),
             virtual_outbound: OnceLock::new(),
             http_proxy: OnceLock::new(),
             service_targets: OnceLock::new(),
@@ -116,6 +119,17 @@ impl Proxy {
     /// What it is told about traffic to its workload.
     pub fn inbound(&self) -> &Inbound {
         self.inbound.get_or_init(|| Inbound::new(self))
+    }
+
+    /// The policies and extensions of its listeners of a class.
+    pub fn attached(&self, class: ListenerClass) -> &Attached {
+        let [inbound, outbound, gateway] = &self.attached;
+        let known = match class {
+            ListenerClass::SidecarInbound => inbound,
+            ListenerClass::SidecarOutbound => outbound,
+            ListenerClass::Gateway => gateway,
+        };
+        known.get_or_init(|| Attached::new(self, class))
     }
 
     /// The headers that it sets on listeners of a class.
@@ -200,9 +214,7 @@ impl Proxy {
 
     /// The default chain of listeners whose chains do not take everything.
     pub fn fallthrough_chain(&self) -> Arc<FilterChain> {
-        self.fallthrough
-            .get_or_init(|| Arc::new(catch_all::fallthrough_chain(&self.scope().outbound_traffic_policy)))
-            .clone()
+        self.fallthrough.get_or_init(|| Arc::new(catch_all::fallthrough_chain(self))).clone()
     }
 
     /// The routes of a VirtualService of an egress listener on a port.

@@ -15,7 +15,7 @@ use smol_str::SmolStr;
 
 use super::arena::{Arena, Content};
 use super::kind::Layout;
-use super::{Kind, ManifestSet};
+use super::{Kind, ManifestSet, Resource};
 use crate::origin::ResourceId;
 
 mod probe;
@@ -121,6 +121,15 @@ pub fn not_yet(set: &ManifestSet, resource: ResourceId) -> impl Iterator<Item = 
         .iter()
         .take_while(move |(id, _)| *id == resource)
         .map(|(_, path)| path.as_str())
+}
+
+/// The resources of a kind that is not translated, as far as they take part.
+pub fn untranslated_of(set: &ManifestSet, kind: Kind) -> impl Iterator<Item = &Resource> {
+    let whole = set.not_yet.iter().filter(|(_, path)| path.is_empty());
+    let active = |id: &ResourceId| set.active.get(id.0 as usize) == Some(&true);
+    whole
+        .filter_map(move |(id, _)| set.get(*id).filter(|_| active(id)))
+        .filter(move |resource| resource.kind == kind)
 }
 
 /// The not-yet fields that the object at `at` has.

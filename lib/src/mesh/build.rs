@@ -200,6 +200,7 @@ fn policies(manifests: &ManifestSet) -> Policies {
             Spec::Telemetry(s) => p.telemetries.push(r, s),
             Spec::EnvoyFilter(s) => p.envoy_filters.push(r, s),
             Spec::WasmPlugin(s) => p.wasm_plugins.push(r, s),
+            Spec::TrafficExtension(s) => p.traffic_extensions.push(r, s),
             Spec::ProxyConfig(s) => p.proxy_configs.push(r, s),
             Spec::WorkloadEntry(s) => p.workload_entries.push(r, s),
             Spec::Ingress(s) => p.ingresses.push(r, s),
@@ -223,6 +224,7 @@ fn policies(manifests: &ManifestSet) -> Policies {
     p.telemetries.sort();
     p.envoy_filters.sort();
     p.wasm_plugins.sort();
+    p.traffic_extensions.sort();
     p.proxy_configs.sort();
     p.workload_entries.sort();
     p.ingresses.sort();

@@ -10,6 +10,7 @@ mod ending;
 mod forward;
 mod proxy;
 mod tries;
+mod untranslated;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -206,9 +207,14 @@ impl<'t> Walk<'t> {
     /// Lets the last hop rest on an assumption.
     fn rest_on(&mut self, text: String) {
         let id = self.assume(text);
-        if let Some(visit) = self.path.last_mut() {
+        self.rest_on_ids(vec![id]);
+    }
+
+    /// Lets the last hop rest on assumptions, if there are any.
+    fn rest_on_ids(&mut self, ids: Vec<SmolStr>) {
+        if let Some(visit) = self.path.last_mut().filter(|_| !ids.is_empty()) {
             visit.fidelity = visit.fidelity.max(Fidelity::Assumed);
-            visit.assumed.push(id);
+            visit.assumed.extend(ids);
         }
     }
 
@@ -245,9 +251,17 @@ impl<'t> Walk<'t> {
         name: &SmolStr,
         origin: &Origin,
         note: Option<String>,
-        fidelity: Fidelity,
-        assumptions: Vec<SmolStr>,
+        mut fidelity: Fidelity,
+        mut assumptions: Vec<SmolStr>,
     ) {
+        // What lies behind an opaque step is unknown anyway.
+        if fidelity != Fidelity::Opaque {
+            let untranslated = self.assume_untranslated(origin);
+            if !untranslated.is_empty() {
+                fidelity = fidelity.max(Fidelity::Assumed);
+                assumptions.extend(untranslated);
+            }
+        }
         let step = self.explain.then(|| Step {
             kind,
             name: name.clone(),
@@ -324,6 +338,10 @@ impl<'t> Walk<'t> {
             assumed: Vec::new(),
             workload,
         });
+        if is_proxy {
+            let ids = self.assume_untranslated_mesh_config();
+            self.rest_on_ids(ids);
+        }
     }
 
     /// Whether a hop would see the same request a third time.

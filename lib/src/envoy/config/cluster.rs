@@ -50,7 +50,7 @@ pub struct Cluster {
     pub upstream_bind_config: Option<IpAddr>,
     /// Whether outlier detection is on.
     pub outlier_detection: bool,
-    /// The DestinationRule fields that shaped it, for display.
+    /// The DestinationRules that hold for it, and the fields of them that shaped it; for display.
     pub applied: Vec<Origin>,
     /// Who made it.
     pub origin: Origin,

@@ -22,7 +22,6 @@ use crate::envoy::config::{
 };
 use crate::envoy::overlap;
 use crate::istiod::IpMode;
-use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass, forward_client_cert};
 use crate::istiod::name::outbound_sni;
 use crate::istiod::outbound::listener::{listener_address, listener_name};
@@ -69,7 +68,7 @@ pub fn build(proxy: &Proxy, merged: &MergedGateway, number: u16) -> Vec<Arc<List
 }
 
 fn listener(proxy: &Proxy, bind: &SmolStr, wildcard: bool, number: u16, chains: Vec<Chain>) -> Listener {
-    let attached = Attached::gateway(proxy);
+    let attached = proxy.attached(ListenerClass::Gateway);
     let filters = ListenerFilters {
         tls_inspector: chains.iter().any(|chain| !chain.sni_hosts.is_empty() || chain.tls.is_some()),
         proxy_protocol: topology(proxy).is_some_and(|topology| topology.proxy_protocol.is_some()),
@@ -81,8 +80,8 @@ fn listener(proxy: &Proxy, bind: &SmolStr, wildcard: bool, number: u16, chains: 
         .map(|chain| {
             let access_filters = match &chain.terminal {
                 _ if chain.unguarded => Vec::new(),
-                NetworkFilter::HttpConnectionManager(_) => attached.network_extensions(),
-                NetworkFilter::TcpProxy(_) => attached.access_filters(),
+                NetworkFilter::HttpConnectionManager(_) => attached.network_extensions(number),
+                NetworkFilter::TcpProxy(_) => attached.access_filters(number),
             };
             Arc::new(FilterChain {
                 name: SmolStr::default(),
@@ -199,7 +198,8 @@ fn http(proxy: &Proxy, route_name: SmolStr, stat_prefix: SmolStr, origin: Origin
         sanitation: proxy.sanitation(),
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::Gateway),
-        security_filters: Attached::gateway(proxy).http_filters(),
+        // istiod tells no port here, so extensions for some ports are for none of a gateway's HTTP servers.
+        security_filters: proxy.attached(ListenerClass::Gateway).http_filters(0),
         dynamic_forward_proxy: false,
         origin,
     });

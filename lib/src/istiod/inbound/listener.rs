@@ -47,7 +47,7 @@ pub fn build(
         proxy,
         policy,
         headers: proxy.headers(ListenerClass::SidecarInbound),
-        attached: Attached::inbound(proxy),
+        attached: proxy.attached(ListenerClass::SidecarInbound),
         trust_domains: trust_domains(proxy),
     };
     let mut captured = Vec::new();
@@ -82,7 +82,7 @@ struct Context<'a> {
     proxy: &'a Proxy,
     policy: &'a MergedPeerAuthentication,
     headers: ProxyHeaders,
-    attached: Attached,
+    attached: &'a Attached,
     trust_domains: Vec<StringSan>,
 }
 
@@ -194,11 +194,15 @@ impl Context<'_> {
         let (access_filters, terminal) = match condition.protocol {
             ChainProtocol::Http => {
                 let manager = self.connection_manager(config, protocol);
-                (self.attached.network_extensions(), NetworkFilter::HttpConnectionManager(Arc::new(manager)))
+                (
+                    self.attached.network_extensions(config.target_port),
+                    NetworkFilter::HttpConnectionManager(Arc::new(manager)),
+                )
             }
-            ChainProtocol::Tcp => {
-                (self.attached.access_filters(), NetworkFilter::TcpProxy(Arc::new(tcp_proxy(config))))
-            }
+            ChainProtocol::Tcp => (
+                self.attached.access_filters(config.port),
+                NetworkFilter::TcpProxy(Arc::new(tcp_proxy(config))),
+            ),
         };
         FilterChain {
             name,
@@ -247,7 +251,7 @@ impl Context<'_> {
             sanitation: self.proxy.sanitation(),
             accept_http_10: self.proxy.accepts_http_10(),
             tracing: self.proxy.tracing(ListenerClass::SidecarInbound),
-            security_filters: self.attached.http_filters(),
+            security_filters: self.attached.http_filters(config.target_port),
             dynamic_forward_proxy: false,
             origin: config.origin.clone(),
         });

@@ -349,7 +349,8 @@ fn what_is_not_modelled_stands_in_front() {
         let tcp = matches!(chain(false).unwrap().access_filters.first(), Some(AccessFilter::Opaque { .. }));
         (http, tcp)
     };
-    assert_eq!(first_filters(format!("{POD}{filter}")), (true, true));
+    assert_eq!(first_filters(format!("{POD}{filter}")), (true, false), "bytes meet no HTTP filters");
+    assert_eq!(first_filters(format!("{POD}{}", filter.replace("HTTP", "NETWORK"))), (true, true));
     assert_eq!(first_filters(format!("{POD}{}", filter.replace("INBOUND", "OUTBOUND"))), (false, false));
     assert_eq!(first_filters(format!("{POD}{}", filter.replace("shop", "other"))), (false, false));
 }

@@ -12,7 +12,6 @@ use crate::envoy::config::{
     Listener, ListenerAddress, ListenerFilters, NetworkFilter, RequireTls, Route, RouteConfiguration,
     RouteSpecifier, TcpProxy, TrafficDirection, VirtualHost, WeightedTcpCluster,
 };
-use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass};
 use crate::istiod::name::{ALLOW_ANY_DYNAMIC_DNS_CLUSTER, BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER};
 use crate::istiod::proxy::Proxy;
@@ -59,8 +58,17 @@ pub fn tcp_chain(name: SmolStr, cluster: SmolStr, origin: Origin) -> FilterChain
 }
 
 /// The default chain of a listener whose chains do not take everything.
-pub fn fallthrough_chain(policy: &OutboundPolicy) -> FilterChain {
-    tcp_chain(PASSTHROUGH_FILTER_CHAIN, egress_cluster(policy), policy.origin.clone())
+pub fn fallthrough_chain(proxy: &Proxy) -> FilterChain {
+    passthrough_chain(proxy, PASSTHROUGH_FILTER_CHAIN)
+}
+
+/// The chain of bytes that nothing describes: only patches can change it.
+fn passthrough_chain(proxy: &Proxy, name: SmolStr) -> FilterChain {
+    let policy = &proxy.scope().outbound_traffic_policy;
+    FilterChain {
+        access_filters: proxy.attached(ListenerClass::SidecarOutbound).patches(),
+        ..tcp_chain(name, egress_cluster(policy), policy.origin.clone())
+    }
 }
 
 /// The listener that every captured connection reaches first; `None` when nothing is captured.
@@ -82,7 +90,7 @@ pub fn virtual_outbound(proxy: &Proxy) -> Option<Listener> {
         filter_chains.push(Arc::new(dynamic_dns_chain(proxy)));
     }
     let catch_all = SmolStr::new_static("virtualOutbound-catchall-tcp");
-    filter_chains.push(Arc::new(tcp_chain(catch_all, egress_cluster(policy), policy.origin.clone())));
+    filter_chains.push(Arc::new(passthrough_chain(proxy, catch_all)));
     let mode = proxy.node().ip_mode();
     let mut additional_addresses = Vec::new();
     if mode == IpMode::Dual && proxy.mesh().features().dual_stack {
@@ -122,7 +130,7 @@ fn dynamic_dns_chain(proxy: &Proxy) -> FilterChain {
         sanitation: proxy.sanitation(),
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::SidecarOutbound),
-        security_filters: Attached::outbound(proxy).http_filters(),
+        security_filters: proxy.attached(ListenerClass::SidecarOutbound).http_filters(0),
         dynamic_forward_proxy: true,
         origin: proxy.scope().outbound_traffic_policy.origin.clone(),
     });
@@ -202,7 +210,7 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
         sanitation: proxy.sanitation(),
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::SidecarOutbound),
-        security_filters: Attached::outbound(proxy).http_filters(),
+        security_filters: proxy.attached(ListenerClass::SidecarOutbound).http_filters(0),
         dynamic_forward_proxy: proxy.resolves_unknown_hosts(),
         origin: origin.clone(),
     });

@@ -19,7 +19,6 @@ use crate::envoy::config::{
 };
 use crate::envoy::overlap;
 use crate::istiod::IpMode;
-use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass};
 use crate::istiod::proxy::Proxy;
 use crate::istiod::scope::{EgressListener, PortKind};
@@ -455,6 +454,7 @@ fn address_of(proxy: &Proxy, service: &ScopedService) -> SmolStr {
 pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
     let name = listener_name(&entry.bind, entry.port.number);
     let stat_prefix = format_smolstr!("outbound_{name};");
+    let attached = proxy.attached(ListenerClass::SidecarOutbound);
     let mut filters = ListenerFilters::default();
     let mut filter_chains: Vec<Arc<FilterChain>> = Vec::new();
     let mut default_filter_chain = None;
@@ -470,12 +470,11 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
             name: SmolStr::default(),
             filter_chain_match: chain_match(options),
             transport_socket: None,
-            // An HTTP chain has them in its connection manager.
             access_filters: match options.terminal {
-                Terminal::Tcp { .. } => Attached::outbound(proxy).access_filters(),
-                Terminal::Http { .. } => Vec::new(),
+                Terminal::Tcp { .. } => attached.access_filters(entry.port.number),
+                Terminal::Http { .. } => attached.network_extensions(entry.port.number),
             },
-            terminal: terminal(proxy, options, &stat_prefix),
+            terminal: terminal(proxy, options, entry.port.number, &stat_prefix),
             origin: options.origin.clone(),
         });
         if options.is_match_all() {
@@ -510,7 +509,7 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
     }
 }
 
-fn terminal(proxy: &Proxy, options: &ChainOptions, stat_prefix: &SmolStr) -> NetworkFilter {
+fn terminal(proxy: &Proxy, options: &ChainOptions, port: u16, stat_prefix: &SmolStr) -> NetworkFilter {
     match &options.terminal {
         Terminal::Tcp { proxy, .. } => NetworkFilter::TcpProxy(Arc::clone(proxy)),
         Terminal::Http { rds, dynamic_forward_proxy, .. } => {
@@ -523,7 +522,7 @@ fn terminal(proxy: &Proxy, options: &ChainOptions, stat_prefix: &SmolStr) -> Net
                 sanitation: proxy.sanitation(),
                 accept_http_10: proxy.accepts_http_10(),
                 tracing: proxy.tracing(ListenerClass::SidecarOutbound),
-                security_filters: Attached::outbound(proxy).http_filters(),
+                security_filters: proxy.attached(ListenerClass::SidecarOutbound).http_filters(port),
                 dynamic_forward_proxy: *dynamic_forward_proxy || proxy.resolves_unknown_hosts(),
                 origin: options.origin.clone(),
             });

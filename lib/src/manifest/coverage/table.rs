@@ -13,6 +13,8 @@ pub(super) const NOT_YET: &[(Kind, &str)] = &[
     (BackendTlsPolicy, ""),
     (RequestAuthentication, "spec.jwtRules"),
     (DestinationRule, "spec.trafficPolicy.tunnel"),
+    (DestinationRule, "spec.trafficPolicy.proxyProtocol"),
+    (DestinationRule, "spec.subsets[].trafficPolicy.proxyProtocol"),
     (DestinationRule, "spec.trafficPolicy.loadBalancer.zoneAwareLbSetting"),
     (DestinationRule, "spec.trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting"),
     (DestinationRule, "spec.subsets[].trafficPolicy.tunnel"),

@@ -51,6 +51,7 @@ impl Walk<'_> {
         mut flight: Flight,
         auto_host_rewrite: bool,
     ) {
+        self.rest_on_policies(&cluster.name, &cluster.applied);
         let http = self.path.last().is_some_and(|visit| visit.turn.is_some());
         if http {
             flight.protocol = match (cluster.protocol, flight.protocol) {

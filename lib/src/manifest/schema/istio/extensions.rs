@@ -64,6 +64,17 @@ proto_enum! {
     ExecutionPhase { #[default] Unspecified = 0 "UNSPECIFIED", Authn = 1 "AUTHN", Authz = 2 "AUTHZ", Stats = 3 "STATS" }
 }
 
+impl From<PluginPhase> for ExecutionPhase {
+    fn from(phase: PluginPhase) -> Self {
+        match phase {
+            PluginPhase::Unspecified => Self::Unspecified,
+            PluginPhase::Authn => Self::Authn,
+            PluginPhase::Authz => Self::Authz,
+            PluginPhase::Stats => Self::Stats,
+        }
+    }
+}
+
 proto_enum! {
     /// What a filter sees.
     PluginType { #[default] Unspecified = 0 "UNSPECIFIED_PLUGIN_TYPE", Http = 1 "HTTP", Network = 2 "NETWORK" }

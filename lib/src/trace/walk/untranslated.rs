@@ -1,0 +1,97 @@
+//! What of that which takes part is written and not translated?
+//!
+//! Invariant: such a field is never passed over in silence. Where it could change what a trace says, the hop rests on the
+//! named assumption that it does not.
+
+use smol_str::{SmolStr, format_smolstr};
+
+use super::Walk;
+use crate::istiod::name::SubsetKey;
+use crate::manifest::schema::gateway_api::BackendTlsPolicySpec;
+use crate::manifest::{Kind, Spec, coverage};
+use crate::mesh::Registry;
+use crate::origin::{Origin, ResourceId};
+
+impl Walk<'_> {
+    /// Names what the resource at `origin` holds that is not translated and could matter there; the assumptions' ids.
+    pub(super) fn assume_untranslated(&mut self, origin: &Origin) -> Vec<SmolStr> {
+        let Origin::Field { resource, path } = origin else { return Vec::new() };
+        let mesh = self.mesh;
+        coverage::not_yet(mesh.manifests(), *resource)
+            // What a resource of another kind does is unknown where it takes part, not assumed.
+            .filter(|field| !field.is_empty() && is_beside(field, path))
+            .map(|field| self.assume_nothing_changes(*resource, field))
+            .collect()
+    }
+
+    /// Lets the last hop rest on what is not translated of the policies for a cluster.
+    pub(super) fn rest_on_policies(&mut self, cluster: &str, applied: &[Origin]) {
+        for origin in applied {
+            let ids = self.assume_untranslated(origin);
+            self.rest_on_ids(ids);
+        }
+        let Some(key) = SubsetKey::parse(cluster) else { return };
+        let mesh = self.mesh;
+        for resource in coverage::untranslated_of(mesh.manifests(), Kind::BackendTlsPolicy) {
+            let Spec::BackendTlsPolicy(policy) = &resource.spec else { continue };
+            let is_target = mesh.services_of(key.host).any(|service| {
+                service.registry == Registry::Kubernetes
+                    && resource.meta.namespace == service.namespace
+                    && targets(policy, &service.name)
+            });
+            if is_target {
+                let id = self.assume_nothing_changes(resource.id, "");
+                self.rest_on_ids(vec![id]);
+            }
+        }
+    }
+
+    /// Names what the mesh configuration holds that is not translated and could matter anywhere.
+    pub(super) fn assume_untranslated_mesh_config(&mut self) -> Vec<SmolStr> {
+        let written = &self.mesh.config().written;
+        let fields = [
+            ("discoverySelectors", written.discovery_selectors.as_ref().is_some_and(|all| !all.is_empty())),
+            ("serviceEntryVisibility", written.service_entry_visibility.is_some()),
+            ("zoneAwareLbSetting", written.zone_aware_lb_setting.is_some()),
+        ];
+        let fields = fields.into_iter().filter_map(|(field, is_written)| is_written.then_some(field));
+        fields
+            .map(|field| {
+                self.assume(format!("MeshConfig {field} is not translated: taken to change nothing"))
+            })
+            .collect()
+    }
+
+    fn assume_nothing_changes(&mut self, resource: ResourceId, field: &str) -> SmolStr {
+        let place = self.place(&Origin::field(resource, field));
+        let line =
+            place.location().map(|at| format_smolstr!(" ({}:{})", at.file, at.line)).unwrap_or_default();
+        self.assume(format!("{place}{line} is not translated: taken to change nothing here"))
+    }
+}
+
+fn targets(policy: &BackendTlsPolicySpec, service: &str) -> bool {
+    policy.target_refs.iter().any(|target| target.kind == "Service" && target.name == service)
+}
+
+/// Whether a field can matter where `path` decided: not when both lie in different elements of one list.
+fn is_beside(field: &str, path: &str) -> bool {
+    let differing = field.split('.').zip(path.split('.')).find(|(one, other)| one != other);
+    differing.is_none_or(|(one, other)| {
+        let list = |part: &str| part.split_once('[').map(|(name, _)| name.to_owned());
+        list(one).is_none() || list(one) != list(other)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_beside;
+
+    #[test]
+    fn fields_of_another_element_of_a_list_do_not_matter() {
+        assert!(is_beside("spec.servers[0].tls.caCrl", "spec.servers[0]"));
+        assert!(is_beside("spec.servers[0].tls.caCrl", "spec.servers"));
+        assert!(!is_beside("spec.servers[0].tls.caCrl", "spec.servers[1].hosts"));
+        assert!(is_beside("spec.trafficPolicy.tunnel", "spec.subsets[0]"));
+    }
+}

@@ -1,0 +1,105 @@
+//! What is written and not translated is named by every trace that it could change.
+
+use std::sync::Arc;
+
+use dryroute::manifest::{Loader, parse_mesh_config};
+use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute::trace::{Fidelity, Query, Tracer};
+
+const MESH: &str = "apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: sleep, labels: {app: sleep}}
+spec: {containers: [{name: app}, {name: istio-proxy}]}
+status: {podIP: 10.0.0.1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec: {containers: [{name: app}]}
+status: {podIP: 10.0.0.2}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.2], conditions: {ready: true}, targetRef: {kind: Pod, name: web, namespace: default}}]
+ports: [{name: http, port: 80}]
+---
+";
+
+/// What a trace from the client to the service assumes beside these resources, and how certain it is.
+fn assumed(resources: &str, mesh_config: &str) -> (Vec<String>, Fidelity) {
+    let options =
+        MeshOptions { mesh_config: parse_mesh_config("mesh", mesh_config).0, ..MeshOptions::default() };
+    let mesh = Mesh::new(Loader::new().text("m.yaml", format!("{MESH}{resources}")).load(), options);
+    let tracer = Tracer::new(Arc::new(mesh));
+    let query = Query { from: Some("default/sleep".into()), ..Query::get("http://web/").unwrap() };
+    let trace = tracer.trace(&query).unwrap();
+    let decided = tracer.decide(&query).unwrap();
+    assert_eq!(decided[0].fidelity, trace.outcomes[0].fidelity, "the cheap decision is as certain");
+    (trace.assumptions.into_iter().map(|own| own.text).collect(), trace.outcomes[0].fidelity)
+}
+
+fn destination_rule(spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: d}}\nspec:\n  host: web\n{spec}"
+    )
+}
+
+#[test]
+fn a_field_that_is_not_translated_is_an_assumption_with_its_line() {
+    let (texts, fidelity) =
+        assumed(&destination_rule("  trafficPolicy:\n    proxyProtocol: {version: V2}\n"), "");
+    assert_eq!(
+        texts,
+        [
+            "DestinationRule default/d spec.trafficPolicy.proxyProtocol (m.yaml:35) is not translated: taken to change \
+          nothing here"
+        ]
+    );
+    assert_eq!(fidelity, Fidelity::Assumed);
+}
+
+#[test]
+fn what_is_translated_or_belongs_to_another_host_assumes_nothing() {
+    let exact = (Vec::new(), Fidelity::Exact);
+    assert_eq!(assumed("", ""), exact);
+    let translated = destination_rule("  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}\n");
+    assert_eq!(assumed(&translated, ""), exact);
+    let other =
+        destination_rule("  trafficPolicy: {proxyProtocol: {}}\n").replace("host: web", "host: other");
+    assert_eq!(assumed(&other, ""), exact);
+}
+
+#[test]
+fn a_policy_of_a_kind_that_is_not_translated_is_named_where_its_target_is_reached() {
+    let policy = |target: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {{name: b}}\n\
+             spec: {{targetRefs: [{{group: '', kind: Service, name: {target}}}], validation: {{hostname: a.example, \
+             wellKnownCACertificates: System}}}}\n"
+        )
+    };
+    let (texts, fidelity) = assumed(&policy("web"), "");
+    assert_eq!(
+        texts,
+        ["BackendTLSPolicy default/b (m.yaml:29) is not translated: taken to change nothing here"]
+    );
+    assert_eq!(fidelity, Fidelity::Assumed);
+    assert_eq!(assumed(&policy("other"), ""), (Vec::new(), Fidelity::Exact));
+}
+
+#[test]
+fn a_mesh_configuration_that_is_not_translated_is_named_wherever_a_proxy_decides() {
+    let (texts, _) = assumed("", "serviceEntryVisibility: {applyToSidecars: true}");
+    assert_eq!(texts, ["MeshConfig serviceEntryVisibility is not translated: taken to change nothing"]);
+}
