@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use dryroute::envoy::Xds;
+use dryroute::envoy::config::NetworkFilter;
+use dryroute::envoy::{Capture, Xds};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::{Loader, parse_mesh_config};
 use dryroute::mesh::{Mesh, MeshOptions};
@@ -44,4 +45,29 @@ fn an_explicit_proxy_that_no_egress_listener_serves_passes_everything_through() 
     assert_eq!(names, ["allow_any"]);
     let chosen = proxy.virtual_host("http_proxy", "api.example").unwrap().virtual_host;
     assert_eq!(chosen.unwrap().name, "allow_any");
+}
+
+#[test]
+fn istiods_switches_for_names_and_client_addresses_are_heard() {
+    let of = |switch: &str, value: &str| {
+        let mut options = MeshOptions::default();
+        assert!(options.features.set(switch, value));
+        let mesh = Mesh::new(Loader::new().text("m.yaml", entry("a", 80, "")).load(), options);
+        Proxy::new(Arc::new(mesh), Node::sidecar("default", "sleep", vec!["10.0.0.1".parse().unwrap()]))
+    };
+    let domains = |value: &str| {
+        let proxy = of("PILOT_ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN", value);
+        let whole = proxy.route_configuration("80").unwrap();
+        whole.virtual_hosts[0].domains.iter().any(|domain| domain == "api.example.")
+    };
+    assert!(domains("true") && !domains("false"));
+    let trusts = |value: &str| {
+        let proxy = of("PILOT_SIDECAR_USE_REMOTE_ADDRESS", value);
+        let listener = proxy.listener(Capture::Outbound, "192.0.2.1".parse().unwrap(), 80).unwrap();
+        listener.filter_chains.iter().any(|chain| match &chain.terminal {
+            NetworkFilter::HttpConnectionManager(manager) => manager.use_remote_address,
+            NetworkFilter::TcpProxy(_) => false,
+        })
+    };
+    assert!(trusts("true") && !trusts("false"));
 }

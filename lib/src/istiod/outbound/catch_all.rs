@@ -122,7 +122,7 @@ fn dynamic_dns_chain(proxy: &Proxy) -> FilterChain {
         headers: HeaderOperations::default(),
         origin: proxy.scope().outbound_traffic_policy.origin.clone(),
     };
-    let manager: HttpConnectionManager = connection_manager::build(ConnectionManagerOptions {
+    let mut manager: HttpConnectionManager = connection_manager::build(ConnectionManagerOptions {
         class: ListenerClass::SidecarOutbound,
         route_specifier: RouteSpecifier::Inline(Arc::new(route_configuration)),
         stat_prefix: SmolStr::new_static("outbound_virtualOutbound_allow_any_dynamic_dns;"),
@@ -134,6 +134,7 @@ fn dynamic_dns_chain(proxy: &Proxy) -> FilterChain {
         dynamic_forward_proxy: true,
         origin: proxy.scope().outbound_traffic_policy.origin.clone(),
     });
+    manager.use_remote_address = proxy.mesh().features().sidecar_use_remote_address;
     let mut protocols = vec![SmolStr::new_static("http/1.1"), SmolStr::new_static("h2c")];
     if proxy.mesh().features().http10 {
         protocols.insert(0, SmolStr::new_static("http/1.0"));
@@ -210,7 +211,7 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
         sanitation: proxy.sanitation(),
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::SidecarOutbound),
-        security_filters: proxy.attached(ListenerClass::SidecarOutbound).http_filters(0),
+        security_filters: proxy.attached(ListenerClass::SidecarOutbound).http_filters(port),
         dynamic_forward_proxy: proxy.resolves_unknown_hosts(),
         origin: origin.clone(),
     });
@@ -218,7 +219,7 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
         name: SmolStr::default(),
         filter_chain_match: FilterChainMatch::default(),
         transport_socket: None,
-        access_filters: Vec::new(),
+        access_filters: proxy.attached(ListenerClass::SidecarOutbound).network_extensions(port),
         terminal: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
         origin: origin.clone(),
     };

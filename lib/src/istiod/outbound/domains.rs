@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
+use crate::istiod::proxy::Proxy;
+
 /// Whether a port is appended to each domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortSuffix {
@@ -39,12 +41,28 @@ pub struct DomainSource<'a> {
     pub headless: bool,
 }
 
-/// The domains of a service for a proxy of the domain `proxy_domain` (`default.svc.cluster.local`).
-pub fn generate(source: DomainSource<'_>, suffix: PortSuffix, proxy_domain: &str) -> Domains {
+/// Who abbreviates names, and whether absolute ones count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker<'a> {
+    /// The proxy's domain, such as `default.svc.cluster.local`.
+    pub domain: &'a str,
+    /// Whether names with a dot at their end are listed (`PILOT_ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN`).
+    pub absolute: bool,
+}
+
+impl<'a> Speaker<'a> {
+    /// A proxy.
+    pub fn of(proxy: &'a Proxy) -> Self {
+        Self { domain: proxy.domain(), absolute: proxy.mesh().features().absolute_fqdn_vhost_domain }
+    }
+}
+
+/// The domains of a service for a proxy.
+pub fn generate(source: DomainSource<'_>, suffix: PortSuffix, speaker: Speaker<'_>) -> Domains {
     let mut out = Domains::default();
     for host in std::iter::once(source.hostname).chain(source.aliases.iter().map(SmolStr::as_str)) {
         let start = out.alternatives.len();
-        alternatives(host, suffix, proxy_domain, &mut out.alternatives);
+        alternatives(host, suffix, speaker, &mut out.alternatives);
         push(&mut out.all, host, suffix);
         out.all.extend(out.alternatives.iter().skip(start).cloned());
     }
@@ -113,13 +131,16 @@ fn bracketed(host: &str) -> SmolStr {
 }
 
 /// Other forms of `host`. istiod: `httproute.go: GenerateAltVirtualHosts`.
-pub fn alternatives(host: &str, suffix: PortSuffix, proxy_domain: &str, out: &mut Vec<SmolStr>) {
-    let absolute = format_smolstr!("{host}.");
-    if host.parse::<IpAddr>().is_err() {
-        out.push(absolute.clone());
-    }
-    if let PortSuffix::Also(port) = suffix {
-        out.push(with_port(&absolute, port));
+pub fn alternatives(host: &str, suffix: PortSuffix, speaker: Speaker<'_>, out: &mut Vec<SmolStr>) {
+    let proxy_domain = speaker.domain;
+    if speaker.absolute {
+        let absolute = format_smolstr!("{host}.");
+        if host.parse::<IpAddr>().is_err() {
+            out.push(absolute.clone());
+        }
+        if let PortSuffix::Also(port) = suffix {
+            out.push(with_port(&absolute, port));
+        }
     }
     let mut add = |form: &str| push(out, form, suffix);
     if let Some((namespace, cluster_domain)) = proxy_domain.split_once(".svc.") {
@@ -169,7 +190,19 @@ mod tests {
     fn of(host: &str, headless: bool, addresses: &[&str], proxy_domain: &str) -> Vec<SmolStr> {
         let addresses: Vec<SmolStr> = addresses.iter().map(SmolStr::new).collect();
         let source = DomainSource { hostname: host, aliases: &[], addresses: &addresses, headless };
-        generate(source, PortSuffix::None, proxy_domain).all
+        generate(source, PortSuffix::None, Speaker { domain: proxy_domain, absolute: true }).all
+    }
+
+    #[test]
+    fn names_with_a_dot_at_their_end_can_be_left_out() {
+        let source =
+            DomainSource { hostname: "a.b.svc.cluster.local", aliases: &[], addresses: &[], headless: false };
+        let speaker = Speaker { domain: "c.svc.cluster.local", absolute: false };
+        let all = generate(source, PortSuffix::Also(80), speaker).all;
+        assert_eq!(
+            all,
+            ["a.b.svc.cluster.local", "a.b.svc.cluster.local:80", "a.b", "a.b:80", "a.b.svc", "a.b.svc:80"]
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use indexmap::IndexSet;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::conflict::{Conflict, Entry, is_well_known_conflict, merge_filter_chains, parse_cidr};
+use super::domains::Speaker;
 use super::tcp::{self, ChainOptions, TcpOptions, Terminal};
 use crate::envoy::config::{
     FilterChain, FilterChainMatch, Listener, ListenerAddress, ListenerFilters, NetworkFilter, RouteSpecifier,
@@ -426,7 +427,7 @@ impl<'a> Contribution<'a> {
         let address = address_of(proxy, service);
         tcp::filter_chains(&TcpOptions {
             proxy: node.identity(),
-            proxy_domain: proxy.domain(),
+            speaker: Speaker::of(proxy),
             service,
             address: &address,
             port: &self.port,
@@ -514,7 +515,7 @@ fn terminal(proxy: &Proxy, options: &ChainOptions, port: u16, stat_prefix: &Smol
         Terminal::Tcp { proxy, .. } => NetworkFilter::TcpProxy(Arc::clone(proxy)),
         Terminal::Http { rds, dynamic_forward_proxy, .. } => {
             let headers = proxy.headers(ListenerClass::SidecarOutbound);
-            let manager = connection_manager::build(ConnectionManagerOptions {
+            let mut manager = connection_manager::build(ConnectionManagerOptions {
                 class: ListenerClass::SidecarOutbound,
                 route_specifier: RouteSpecifier::Rds(rds.clone()),
                 stat_prefix: stat_prefix.clone(),
@@ -526,6 +527,7 @@ fn terminal(proxy: &Proxy, options: &ChainOptions, port: u16, stat_prefix: &Smol
                 dynamic_forward_proxy: *dynamic_forward_proxy || proxy.resolves_unknown_hosts(),
                 origin: options.origin.clone(),
             });
+            manager.use_remote_address = proxy.mesh().features().sidecar_use_remote_address;
             NetworkFilter::HttpConnectionManager(Arc::new(manager))
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::catch_all;
+use super::domains::Speaker;
 use super::virtual_host::{self, PortContext, RouteSource, Skeleton};
 use crate::envoy::config::{HeaderOperations, RequireTls, Route, RouteConfiguration, VirtualHost};
 use crate::istiod::connection_manager::ListenerClass;
@@ -199,7 +200,7 @@ fn with_context<T>(
     f(&PortContext {
         egress,
         node: proxy.node(),
-        proxy_domain: proxy.domain(),
+        speaker: Speaker::of(proxy),
         port,
         has_routes: &|virtual_service| !proxy.routes(number, virtual_service, port).is_empty(),
     })
@@ -215,7 +216,7 @@ pub fn virtual_service_routes(
     let Some(virtual_service) = egress.virtual_service(number) else { return Vec::new() };
     let headers = proxy.headers(ListenerClass::SidecarOutbound);
     let context =
-        PortContext { egress, node: proxy.node(), proxy_domain: proxy.domain(), port, has_routes: &|_| true };
+        PortContext { egress, node: proxy.node(), speaker: Speaker::of(proxy), port, has_routes: &|_| true };
     let lookup_service = |host: &str| {
         let service = egress.service(context.registry(host)?)?;
         let mut destination = service.destination();

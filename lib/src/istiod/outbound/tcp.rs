@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
 
-use super::domains::{self, PortSuffix};
+use super::domains::{self, PortSuffix, Speaker};
 use crate::envoy::config::{TcpProxy, TransportProtocol, WeightedTcpCluster};
 use crate::istiod::name::{MESH_GATEWAY, outbound_cluster};
 use crate::istiod::route::ProxyIdentity;
@@ -82,8 +82,8 @@ impl ChainOptions {
 pub struct TcpOptions<'a> {
     /// The proxy.
     pub proxy: ProxyIdentity<'a>,
-    /// The domain of the proxy, for short names of aliases.
-    pub proxy_domain: &'a str,
+    /// Who asks, which decides how names are abbreviated.
+    pub speaker: Speaker<'a>,
     /// The service.
     pub service: &'a ScopedService,
     /// The service's address for this proxy.
@@ -230,7 +230,7 @@ fn default_sni_hosts(options: &TcpOptions<'_>) -> Vec<SmolStr> {
     let mut out = vec![service.hostname().clone()];
     for alias in service.aliases() {
         out.push(alias.clone());
-        domains::alternatives(alias, PortSuffix::None, options.proxy_domain, &mut out);
+        domains::alternatives(alias, PortSuffix::None, options.speaker, &mut out);
     }
     out
 }

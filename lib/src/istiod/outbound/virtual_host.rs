@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashSet;
 use smol_str::SmolStr;
 
-use super::domains::{self, DomainSource, PortSuffix};
+use super::domains::{self, DomainSource, PortSuffix, Speaker};
 use super::listener::ListenerProtocol;
 use crate::istiod::node::Node;
 use crate::istiod::scope::EgressListener;
@@ -25,8 +25,8 @@ pub struct PortContext<'a> {
     pub egress: &'a EgressListener,
     /// The proxy.
     pub node: &'a Node,
-    /// The proxy's domain.
-    pub proxy_domain: &'a str,
+    /// Who asks, which decides how names are abbreviated.
+    pub speaker: Speaker<'a>,
     /// The port; 0 takes all ports of every service.
     pub port: u16,
     /// Whether a VirtualService has any route for this proxy and port.
@@ -145,7 +145,7 @@ pub const fn is_http_or_sniffed(protocol: Protocol) -> bool {
 pub fn claimants(context: &PortContext<'_>, domain: &str, into: &mut Closure) {
     let egress = context.egress;
     let mut services: Vec<u32> = Vec::new();
-    for candidate in domains::candidates(domain, context.proxy_domain) {
+    for candidate in domains::candidates(domain, context.speaker.domain) {
         services.extend(context.registry(&candidate));
         services.extend(egress.services_with_alias(&candidate));
     }
@@ -267,7 +267,7 @@ fn keep_domains(
                 addresses: &service.addresses(context.node),
                 headless: service.is_headless(),
             };
-            let domains = domains::generate(source, suffix, context.proxy_domain);
+            let domains = domains::generate(source, suffix, context.speaker);
             (domains.all, domains.alternatives)
         }
     };
