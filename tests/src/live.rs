@@ -7,6 +7,7 @@
 // A test may fail loudly: what is sent and received here is the tests' own.
 #![allow(clippy::panic, clippy::indexing_slicing, clippy::string_slice, clippy::missing_panics_doc)]
 
+pub mod absurd;
 pub mod binary;
 pub mod client;
 pub mod compare;

@@ -338,6 +338,9 @@ fn request_bytes(request: &HttpRequest) -> Vec<u8> {
     }
     out.push_str("\r\n");
     out.push_str(&"x".repeat(length));
+    if request.headers.iter().any(|(name, _)| name == "transfer-encoding") {
+        out.push_str("0\r\n\r\n");
+    }
     out.into_bytes()
 }
 

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use dryroute::envoy::export::{Document, Loopback, OneMachine, export};
+use dryroute::envoy::{ApplicationProtocol, Capture, Connection, Transport};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::{Loader, is_manifest};
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute_tests::live::process::Scratch;
 use dryroute_tests::live::random::{self, Plan};
-use dryroute_tests::live::{Binary, Lab};
+use dryroute_tests::live::{Binary, Lab, Visit, absurd};
 use serde_json::{Value, json};
 
 /// The mesh of every scenario, with its name.
@@ -120,4 +121,37 @@ fn random_requests_fare_in_envoy_as_the_model_says() {
     assert_eq!(outcome.refused, Vec::<String>::new(), "configurations that Envoy refused");
     assert_eq!(outcome.unknown, Vec::<String>::new(), "requests that were not decided");
     assert_eq!(outcome.compared, 2000);
+}
+
+#[test]
+fn absurd_requests_get_the_answer_that_envoy_gives() {
+    let Some(lab) = Lab::open() else { return };
+    let (_, mesh) = scenarios().into_iter().find(|(name, _)| name == "bookinfo-ingress").unwrap();
+    let proxy = proxies(&mesh).into_iter().find(|p| p.node().name == "istio-ingressgateway").unwrap();
+    let connection = Connection {
+        destination: "10.244.0.20".parse().unwrap(),
+        port: 8080,
+        source: "10.244.0.10".parse().unwrap(),
+        transport: Transport::Plaintext,
+        protocol: ApplicationProtocol::Http11,
+    };
+    let (names, visits): (Vec<String>, Vec<Visit>) = absurd::requests()
+        .into_iter()
+        .map(|(name, request)| {
+            let (capture, connection) = (Capture::Direct, connection.clone());
+            (name, Visit { capture, connection, request: Some(request) })
+        })
+        .unzip();
+    let verdicts = lab.run(&proxy, &visits).unwrap();
+    let mut differ = 0;
+    for (name, verdict) in names.iter().zip(&verdicts) {
+        for difference in &verdict.differences {
+            println!("{name}: {difference}");
+        }
+        if let Some(reason) = &verdict.not_compared {
+            println!("{name}: not compared: {reason}");
+        }
+        differ += usize::from(!verdict.differences.is_empty() || verdict.not_compared.is_some());
+    }
+    assert_eq!(differ, 0, "of {} requests", verdicts.len());
 }

@@ -3,7 +3,7 @@
 //! Envoy: `http1/codec_impl.cc`, `header_utility.cc`. Measured with Envoy 1.40 (`envoy-semantics`, local replies). Invariant: limits come first, so
 //! the work that follows is bounded.
 
-use smol_str::{SmolStr, StrExt as _};
+use smol_str::{SmolStr, StrExt as _, format_smolstr};
 
 use crate::envoy::config::HttpConnectionManager;
 use crate::envoy::headers::{self, Headers};
@@ -37,9 +37,22 @@ impl Refusal {
     /// Bytes that are no HTTP.
     pub(crate) const GARBAGE: Self = Self::bad_request("http1.codec_error");
 
+    /// Nothing says which host is meant.
+    const MISSING_HOST: Self =
+        Self { status: 400, body: "", details: "missing_host_header", protocol_error: false };
+
     /// HTTP/1.0 where it is not accepted.
     pub(crate) const LOW_VERSION: Self =
         Self { status: 426, body: "Upgrade Required", details: "low_version", protocol_error: true };
+}
+
+/// What the codec knows of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wire {
+    /// Whether its bytes are HTTP/2.
+    pub(crate) http2: bool,
+    /// Whether they are protected.
+    pub(crate) tls: bool,
 }
 
 /// Reads a request as the codec does: checks it, joins lines, drops what `connection` nominates.
@@ -50,18 +63,26 @@ impl Refusal {
 pub(crate) fn read(
     request: &mut HttpRequest,
     options: &HttpConnectionManager,
-    http2: bool,
+    wire: Wire,
 ) -> Result<(), Refusal> {
-    let line = |(name, value): &(SmolStr, SmolStr)| name.len() + value.len();
-    let bytes = request.path.len() + request.authority.len() + "host".len() + request.method.len();
-    if bytes + request.headers.iter().map(line).sum::<usize>() > MAX_HEADER_BYTES {
-        return Err(too_large(if http2 { "http2.headers_too_large" } else { "http1.headers_too_large" }));
+    if head_size(request, wire.http2) > MAX_HEADER_BYTES {
+        // The first line is looked at as soon as it is there.
+        let first = request.method.len() + request.path.len();
+        if !wire.http2 && first < MAX_HEADER_BYTES && !is_first_line(request) {
+            return Err(Refusal::GARBAGE);
+        }
+        let details = if wire.http2 { "http2.headers_too_large" } else { "http1.headers_too_large" };
+        return Err(too_large(details));
     }
-    if request.headers.len() + 1 > MAX_HEADERS {
-        return Err(too_large(if http2 { "http2.too_many_headers" } else { "http1.too_many_headers" }));
-    }
-    if !http2 && !is_method(&request.method) {
-        return Err(Refusal::GARBAGE);
+    if !wire.http2 {
+        if has_control_characters(request) {
+            return Err(Refusal::bad_request("http1.invalid_characters"));
+        }
+        if !is_first_line(request) {
+            return Err(Refusal::GARBAGE);
+        }
+        unfold(request);
+        join_hosts(request);
     }
     for (name, value) in &mut request.headers {
         check_name(name, options)?;
@@ -72,29 +93,103 @@ pub(crate) fn read(
         if trimmed.len() != value.len() {
             *value = trimmed.into();
         }
-        if value.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+        // A lone carriage return is dropped as those of a folded line are.
+        if !wire.http2 && value.contains('\r') {
+            *value = value.replace_smolstr("\r", "");
+        }
+        if wire.http2 && value.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
             return Err(Refusal::bad_request("http1.invalid_characters"));
         }
     }
-    if !request.authority.bytes().all(is_authority) {
-        return Err(Refusal::bad_request("http.invalid_authority"));
+    if !wire.http2 && !has_length(&request.headers) {
+        return Err(Refusal::GARBAGE);
     }
-    if !http2 {
-        if request.path.bytes().any(|b| b >= 0x80 || b == b' ') {
-            return Err(Refusal::GARBAGE);
-        }
-        if request.path.bytes().any(|b| b < 0x20 || b == 0x7f) {
-            return Err(Refusal::bad_request("http1.invalid_characters"));
-        }
-        absolute_form(request)?;
-        framing(&request.headers)?;
+    if request.headers.len() + 1 > MAX_HEADERS {
+        let details = if wire.http2 { "http2.too_many_headers" } else { "http1.too_many_headers" };
+        return Err(too_large(details));
+    }
+    if !wire.http2 {
+        encoding(&request.headers)?;
     }
     headers::join_inline(&mut request.headers);
     if headers::get(&request.headers, "upgrade").is_some_and(|kind| kind.eq_ignore_ascii_case("h2c")) {
         // HTTP/2 is never spoken after an upgrade; the request is served as it is.
         request.headers.retain(|(name, _)| name != "upgrade" && name != "http2-settings");
     }
-    nominated(&mut request.headers)
+    let hostless = nominated(&mut request.headers)?;
+    if !wire.http2 {
+        target(request, wire.tls)?;
+    }
+    if hostless {
+        return Err(Refusal::MISSING_HOST);
+    }
+    if !request.authority.bytes().all(is_authority) {
+        return Err(Refusal::bad_request("http.invalid_authority"));
+    }
+    Ok(())
+}
+
+/// Makes one host of all lines.
+fn join_hosts(request: &mut HttpRequest) {
+    let HttpRequest { authority, headers, .. } = request;
+    headers.retain(|(name, value)| {
+        let host = name.eq_ignore_ascii_case("host");
+        if host {
+            let comma = if authority.is_empty() { "" } else { "," };
+            *authority = format_smolstr!("{authority}{comma}{}", value.trim_matches([' ', '\t']));
+        }
+        !host
+    });
+}
+
+/// How many bytes a request's head has: on the wire with HTTP/1, where the limit is one of reading.
+fn head_size(request: &HttpRequest, http2: bool) -> usize {
+    let HttpRequest { method, path, authority, headers, .. } = request;
+    let around = if http2 { 0 } else { ": \r\n".len() };
+    let line = |name: &str, value: &str| name.len() + value.len() + around;
+    let first = if http2 { 0 } else { "  HTTP/1.1\r\n\r\n".len() };
+    let lines: usize = headers.iter().map(|(name, value)| line(name, value)).sum();
+    method.len() + path.len() + first + line("host", authority) + lines
+}
+
+/// Whether there are characters that no part of a request may have; what is white space to the parser is not among them.
+fn has_control_characters(request: &HttpRequest) -> bool {
+    let control =
+        |text: &SmolStr| text.bytes().any(|b| (b < b' ' && !matches!(b, b'\t' | b'\r' | b'\n')) || b == 0x7f);
+    let HttpRequest { method, path, authority, headers, .. } = request;
+    [method, path, authority].into_iter().any(control)
+        || headers.iter().any(|(name, value)| control(name) || control(value))
+}
+
+/// Whether the parser takes the first line. Envoy: `http1/balsa_parser.cc: isMethodValid, isUrlValid`.
+fn is_first_line(request: &HttpRequest) -> bool {
+    let path = request.path.as_str();
+    if !is_method(&request.method) || path.bytes().any(|b| b >= 0x80 || b.is_ascii_whitespace()) {
+        return false;
+    }
+    if request.method == "CONNECT" || path.starts_with('/') || path == "*" {
+        return true;
+    }
+    path.split_once("://")
+        .is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphabetic()))
+}
+
+/// Puts a line that begins with a space behind the one before it.
+fn unfold(request: &mut HttpRequest) {
+    let continues = |(name, _): &(SmolStr, SmolStr)| name.starts_with([' ', '\t']);
+    if !request.headers.iter().any(continues) {
+        return;
+    }
+    let mut out = Headers::with_capacity(request.headers.len());
+    for line in std::mem::take(&mut request.headers) {
+        if continues(&line) {
+            let before = out.last_mut().map_or(&mut request.authority, |(_, value)| value);
+            *before = format_smolstr!("{before}{}: {}", line.0, line.1);
+        } else {
+            out.push(line);
+        }
+    }
+    request.headers = out;
 }
 
 fn too_large(details: &'static str) -> Refusal {
@@ -157,24 +252,37 @@ fn is_authority(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]@".contains(&byte)
 }
 
-/// A target with scheme and host: its host replaces the Host header.
+/// Where a request is for: the host of a target with scheme and host replaces the Host header.
 ///
 /// Envoy: `http1/codec_impl.cc: ServerConnectionImpl::handlePath`.
-fn absolute_form(request: &mut HttpRequest) -> Result<(), Refusal> {
-    if request.path.starts_with('/') || request.method == "CONNECT" {
+fn target(request: &mut HttpRequest, tls: bool) -> Result<(), Refusal> {
+    let invalid = Err(Refusal::bad_request("http1.invalid_url"));
+    if request.method == "CONNECT" {
+        let port = request.path.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
+        let valid =
+            port.is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+        return if valid { Ok(()) } else { invalid };
+    }
+    if request.path.starts_with('/') || (request.path == "*" && request.method == "OPTIONS") {
         return Ok(());
     }
-    if request.path == "*" && request.method == "OPTIONS" {
-        return Ok(());
-    }
-    let Some((scheme, rest)) = request.path.split_once("://") else { return Err(Refusal::GARBAGE) };
-    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+    let Some((scheme, rest)) = request.path.split_once("://") else { return invalid };
+    let https = scheme.eq_ignore_ascii_case("https");
+    if !https && !scheme.eq_ignore_ascii_case("http") {
         return Err(Refusal::bad_request("http1.invalid_scheme"));
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(end).ok_or(Refusal::GARBAGE)?;
+    let Some((authority, path)) = rest.split_at_checked(end) else { return invalid };
     if authority.is_empty() || !authority.bytes().all(is_authority) {
-        return Err(Refusal::GARBAGE);
+        return invalid;
+    }
+    if https && !tls {
+        return Err(Refusal {
+            status: 403,
+            body: "Forbidden",
+            details: "http1.https_url_on_plaintext_connection",
+            protocol_error: true,
+        });
     }
     let path = if path.is_empty() { SmolStr::new_static("/") } else { path.into() };
     request.authority = authority.into();
@@ -182,15 +290,15 @@ fn absolute_form(request: &mut HttpRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Lengths that cannot be right.
-fn framing(lines: &[(SmolStr, SmolStr)]) -> Result<(), Refusal> {
+/// Whether a request has one length at most, and one that can be right.
+fn has_length(lines: &[(SmolStr, SmolStr)]) -> bool {
     let mut lengths = lines.iter().filter(|(name, _)| name == "content-length").map(|(_, value)| value);
-    let length = lengths.next();
-    if lengths.next().is_some()
-        || length.is_some_and(|l| l.is_empty() || !l.bytes().all(|b| b.is_ascii_digit()))
-    {
-        return Err(Refusal::GARBAGE);
-    }
+    let number = |text: &SmolStr| text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u64>().is_ok();
+    lengths.next().is_none_or(number) && lengths.next().is_none()
+}
+
+/// Refuses transfer encodings that Envoy does not know.
+fn encoding(lines: &[(SmolStr, SmolStr)]) -> Result<(), Refusal> {
     let Some(encoding) = headers::joined(lines, "transfer-encoding") else { return Ok(()) };
     if !encoding.eq_ignore_ascii_case("chunked") {
         return Err(Refusal {
@@ -200,15 +308,18 @@ fn framing(lines: &[(SmolStr, SmolStr)]) -> Result<(), Refusal> {
             protocol_error: true,
         });
     }
-    if length.is_some() {
+    if headers::has(lines, "content-length") {
         return Err(Refusal::bad_request("http1.content_length_and_chunked_not_allowed"));
     }
     Ok(())
 }
 
-/// Removes the headers that `connection` names. Envoy: `http/utility.cc: Utility::sanitizeConnectionHeader`.
-fn nominated(lines: &mut Headers) -> Result<(), Refusal> {
-    let Some(connection) = headers::get(lines, "connection").cloned() else { return Ok(()) };
+/// Removes the headers that `connection` names, and tells whether the host is one of them.
+///
+/// Envoy: `http/utility.cc: Utility::sanitizeConnectionHeader`.
+fn nominated(lines: &mut Headers) -> Result<bool, Refusal> {
+    let mut hostless = false;
+    let Some(connection) = headers::get(lines, "connection").cloned() else { return Ok(hostless) };
     let tokens = || connection.split(',').map(str::trim).filter(|token| !token.is_empty());
     let rejected = Refusal::bad_request("http1.connection_header_rejected");
     if tokens().count() >= MAX_NOMINATED {
@@ -220,6 +331,7 @@ fn nominated(lines: &mut Headers) -> Result<(), Refusal> {
             "close" | "keep-alive" | "upgrade" | "http2-settings" | "connection" => {}
             "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" => return Err(rejected),
             name if name.starts_with(':') => return Err(rejected),
+            "host" => hostless = true,
             "te" if headers::get(lines, "te").is_some_and(|te| has_trailers(te)) => {
                 if let Some((_, te)) = lines.iter_mut().find(|(key, _)| key == "te") {
                     *te = SmolStr::new_static("trailers");
@@ -228,7 +340,7 @@ fn nominated(lines: &mut Headers) -> Result<(), Refusal> {
             name => lines.retain(|(key, _)| key != name),
         }
     }
-    Ok(())
+    Ok(hostless)
 }
 
 /// Whether `trailers` is one of the values of `te`.
@@ -288,7 +400,9 @@ mod tests {
     }
 
     fn refusal(mut request: HttpRequest) -> Option<(u16, &'static str)> {
-        read(&mut request, &options(), false).err().map(|refusal| (refusal.status, refusal.details))
+        read(&mut request, &options(), Wire { http2: false, tls: true })
+            .err()
+            .map(|refusal| (refusal.status, refusal.details))
     }
 
     /// Measured with Envoy 1.40, sent as raw bytes.
@@ -335,9 +449,60 @@ mod tests {
             let shown = format!("{} {:.20} {:.60?}", sent.method, sent.path, sent.headers);
             assert_eq!(refusal(sent), expected, "{shown}");
         }
+        // What is looked at first, where two things are wrong.
+        let (control, bad_name) = (("x", "a\u{1}b"), ("a b", "1"));
+        let (encoding, nominated) = (("transfer-encoding", "x"), ("connection", ":path"));
+        for (expected, sent) in [
+            (bad("http1.codec_error"), request("get", "/", &[("x", &long)])),
+            (bad("http1.invalid_characters"), request("get", "nopath", &[control, bad_name])),
+            (bad("http1.codec_error"), request("GET", "/", &[&many[..], &[bad_name]].concat())),
+            (Some((431, "http1.too_many_headers")), request("GET", "/", &[&many[..], &[encoding]].concat())),
+            (Some((501, "http1.invalid_transfer_encoding")), request("GET", "*", &[nominated, encoding])),
+            (bad("http1.connection_header_rejected"), request("GET", "*", &[nominated])),
+            (bad("http1.invalid_url"), request("GET", "*", &[("connection", "host")])),
+            (
+                Some((400, "missing_host_header")),
+                request("GET", "/", &[("connection", "host"), ("host", "a b")]),
+            ),
+            (bad("http1.invalid_url"), request("CONNECT", "/", &[])),
+            (bad("http1.codec_error"), request("GET", "/", &[("content-length", "18446744073709551616")])),
+        ] {
+            let shown = format!("{} {} {:.60?}", sent.method, sent.path, sent.headers);
+            assert_eq!(refusal(sent), expected, "{shown}");
+        }
         let mut spaced = request("GET", "/", &[]);
         spaced.authority = "a b".into();
         assert_eq!(refusal(spaced), bad("http.invalid_authority"));
+    }
+
+    /// Measured with Envoy 1.40: 61440 bytes on the wire are read.
+    #[test]
+    fn the_limit_of_a_head_is_one_of_bytes_on_the_wire() {
+        // `GET / HTTP/1.1`, `host: a.test`, `x: `, and the ends of lines.
+        let around = 16 + 14 + 5 + 2;
+        for (length, expected) in
+            [(61_440 - around, None), (61_441 - around, Some((431, "http1.headers_too_large")))]
+        {
+            assert_eq!(refusal(request("GET", "/", &[("x", &"a".repeat(length))])), expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn lines_are_folded_and_hosts_joined() {
+        let lines = [("x", "a"), ("  b", "1"), ("y", "c\rd"), ("Host", "b.test")];
+        let mut request = request("GET", "/", &lines);
+        read(&mut request, &options(), Wire { http2: false, tls: false }).unwrap();
+        assert_eq!(request.authority, "a.test,b.test");
+        let lines: Vec<(&str, &str)> =
+            request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(lines, [("x", "a  b: 1"), ("y", "cd")]);
+    }
+
+    #[test]
+    fn https_is_not_asked_for_over_plaintext() {
+        let mut request = request("GET", "https://b.test/", &[]);
+        let refused = read(&mut request, &options(), Wire { http2: false, tls: false }).unwrap_err();
+        assert_eq!((refused.status, refused.details), (403, "http1.https_url_on_plaintext_connection"));
     }
 
     #[test]
@@ -348,7 +513,7 @@ mod tests {
             ("http://B.test?q", "B.test", "?q"),
         ] {
             let mut request = request("GET", target, &[]);
-            read(&mut request, &options(), false).unwrap();
+            read(&mut request, &options(), Wire { http2: false, tls: true }).unwrap();
             assert_eq!((request.authority.as_str(), request.path.as_str()), (host, path));
         }
     }
@@ -357,7 +522,7 @@ mod tests {
     fn nominated_headers_go_and_te_keeps_its_trailers() {
         let lines = [("connection", "x-a, te"), ("x-a", "1"), ("te", "trailers, deflate"), ("x-b", "2")];
         let mut request = request("GET", "/", &lines);
-        read(&mut request, &options(), false).unwrap();
+        read(&mut request, &options(), Wire { http2: false, tls: true }).unwrap();
         let names: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(names, [("connection", "x-a, te"), ("te", "trailers"), ("x-b", "2")]);

@@ -34,6 +34,8 @@ pub(crate) fn rejected() -> Answer {
 
 /// The answer to an upgrade that is not accepted.
 pub(crate) fn refused(decision: &HttpDecision, request: &HttpRequest) -> Option<Answer> {
+    // Where no route takes it, that comes first.
+    decision.route.as_ref()?;
     let asked = asked(request)?;
     let accepted = &decision.http_connection_manager.upgrade_types;
     if accepted.iter().any(|kind| kind.eq_ignore_ascii_case(asked)) {
