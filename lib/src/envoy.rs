@@ -6,7 +6,7 @@
 //! Invariant: this room knows neither Kubernetes nor Istio's resources. Configuration comes through [`Xds`], and each
 //! part of it carries an [`Origin`](crate::origin::Origin) that is passed on, never looked into.
 
-mod cluster;
+pub mod cluster;
 pub mod config;
 mod connection;
 pub mod decision;

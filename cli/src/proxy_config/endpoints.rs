@@ -1,4 +1,4 @@
-//! The table of endpoints.
+//! The table of endpoints: istioctl's columns, then what decides which endpoint is used.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ pub(super) fn select(proxy: &Proxy, args: &Args) -> Vec<Arc<Cluster>> {
 }
 
 pub(super) fn table(proxy: &Proxy, clusters: &[Arc<Cluster>], args: &Args) -> String {
-    let header = ["NAME", "STATUS", "LOCALITY", "CLUSTER"];
+    let header = ["NAME", "STATUS", "LOCALITY", "CLUSTER", "PRIORITY", "WEIGHT", "LOCALITY WEIGHT"];
     let mut rows = Rows::new(proxy.mesh(), args.common.output, &header);
     for cluster in clusters {
         for group in &cluster.load_assignment.endpoints {
@@ -59,6 +59,9 @@ pub(super) fn table(proxy: &Proxy, clusters: &[Arc<Cluster>], args: &Args) -> St
                     status(endpoint).into(),
                     group.locality.to_string(),
                     cluster.name.to_string(),
+                    group.priority.to_string(),
+                    endpoint.load_balancing_weight.to_string(),
+                    group.load_balancing_weight.to_string(),
                 ];
                 rows.push(cells, &endpoint.origin);
             }

@@ -126,6 +126,7 @@ fn metadata(config: &ProxyConfig, env: &[(SmolStr, SmolStr)]) -> NodeMetadata {
     out.dns_capture = is_on("ISTIO_META_DNS_CAPTURE");
     out.dns_auto_allocate = is_on("ISTIO_META_DNS_AUTO_ALLOCATE");
     out.unprivileged = value("ISTIO_META_UNPRIVILEGED_POD") == Some("true");
+    out.self_discovery = is_on("ISTIO_META_ENABLE_SELF_DISCOVERY");
     out.http10 = value("ISTIO_META_HTTP10") == Some("1");
     out.http_proxy_port = value("ISTIO_META_HTTP_PROXY_PORT").and_then(|port| port.parse().ok());
     if let Some(port) = config.status_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)

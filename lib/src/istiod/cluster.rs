@@ -5,6 +5,7 @@
 //! `cluster_builder.go: buildCluster, applyDestinationRule, buildSubsetCluster`.
 
 pub mod endpoint;
+pub mod locality;
 pub mod sni_dnat;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use self::traffic_policy::ResolvedPolicy;
+use self::traffic_policy::{ResolvedPolicy, SendsUnhealthy};
 use super::name::{
     ALLOW_ANY_DYNAMIC_DNS_CLUSTER, BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, SubsetKey, outbound_cluster,
     outbound_sni,
@@ -109,7 +110,7 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
     };
     // The default cluster has to exist before its subsets do.
     let dns = matches!(discovery_type, DiscoveryType::StrictDns | DiscoveryType::LogicalDns);
-    if dns && endpoint::dns_endpoints(proxy, &Target { subset: "", ..*target }).endpoints.is_empty() {
+    if dns && !endpoint::has_dns_endpoints(proxy, &Target { subset: "", ..*target }) {
         return None;
     }
     if base.is_passthrough() && !forward_proxy {
@@ -129,7 +130,7 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
     let dns = matches!(discovery_type, DiscoveryType::StrictDns | DiscoveryType::LogicalDns);
     let mut load_assignment = LoadAssignment::default();
     if dns {
-        load_assignment = endpoint::dns_endpoints(proxy, target);
+        load_assignment = endpoint::dns_endpoints(proxy, target, &policy);
         if load_assignment.endpoints.is_empty() {
             return None;
         }
@@ -174,6 +175,10 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
         circuit_breakers: policy.circuit_breakers(),
         upstream_bind_config: None,
         outlier_detection: policy.outlier_detection.is_some(),
+        locality_weighted: locality::Preferred::of(proxy, service.service(), policy.load_balancer.as_ref())
+            .is_some_and(|preferred| preferred.weighs_localities(policy.outlier_detection.is_some())),
+        healthy_panic_threshold: policy
+            .healthy_panic_threshold(SendsUnhealthy::of(proxy.mesh(), service.service())),
         applied: rules.chain(policy.applied.iter().cloned()).collect(),
         origin,
     })
@@ -221,6 +226,8 @@ pub fn plain(proxy: &Proxy, name: SmolStr, discovery_type: DiscoveryType) -> Clu
         circuit_breakers: CircuitBreakers::default(),
         upstream_bind_config: None,
         outlier_detection: false,
+        locality_weighted: false,
+        healthy_panic_threshold: None,
         applied: Vec::new(),
         origin: Origin::default("Istio's own clusters"),
     }

@@ -66,6 +66,8 @@ pub struct NodeMetadata {
     pub locality: SmolStr,
     /// Whether nothing says where it runs, so that no locality is assumed.
     pub locality_assumed: bool,
+    /// Whether the proxy knows the others of its workload, so that Envoy shares requests by zone.
+    pub self_discovery: bool,
     /// The node that the workload runs on; may be empty.
     pub node_name: SmolStr,
     /// The proxy configuration it starts with; `None` means MeshConfig's `defaultConfig`.
@@ -88,6 +90,7 @@ impl Default for NodeMetadata {
             envoy_prometheus_port: 15090,
             locality: SmolStr::default(),
             locality_assumed: false,
+            self_discovery: false,
             node_name: SmolStr::default(),
             proxy_config: None,
         }

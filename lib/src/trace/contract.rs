@@ -328,6 +328,8 @@ pub enum StepKind {
     Fault,
     /// A cluster.
     Cluster,
+    /// The priority of the endpoints that are used, where there are several.
+    Priority,
     /// An endpoint.
     Endpoint,
 }
@@ -347,6 +349,7 @@ impl StepKind {
             Self::Route => "route",
             Self::Fault => "fault",
             Self::Cluster => "cluster",
+            Self::Priority => "priority",
             Self::Endpoint => "endpoint",
         }
     }

@@ -50,6 +50,10 @@ pub struct Cluster {
     pub upstream_bind_config: Option<IpAddr>,
     /// Whether outlier detection is on.
     pub outlier_detection: bool,
+    /// Whether a locality is chosen by its weight before one of its endpoints is (`locality_weighted_lb_config`).
+    pub locality_weighted: bool,
+    /// With fewer healthy endpoints than this, in percent, all are used; Envoy's 50 when it is not set.
+    pub healthy_panic_threshold: Option<u32>,
     /// The DestinationRules that hold for it, and the fields of them that shaped it; for display.
     pub applied: Vec<Origin>,
     /// Who made it.
@@ -144,6 +148,19 @@ pub struct UpstreamTlsContext {
 pub struct LoadAssignment {
     /// Groups of one locality and priority, in istiod's order.
     pub endpoints: Vec<LocalityEndpoints>,
+    /// Why priorities and weights are as they are; `None` where localities play no part.
+    pub preference: Option<Preference>,
+}
+
+/// What decided about the priorities and weights of endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preference {
+    /// The rule, or the default.
+    pub origin: Origin,
+    /// Where the client runs, as `region/zone/subzone`; may be empty.
+    pub client: SmolStr,
+    /// What it rests on besides the input.
+    pub assumption: Option<SmolStr>,
 }
 
 /// Endpoints of one locality and priority.
@@ -175,7 +192,7 @@ pub enum EndpointAddress {
 pub enum HealthStatus {
     /// Yes.
     Healthy,
-    /// No, unless panic mode (off in Istio).
+    /// No, unless in panic mode.
     Unhealthy,
     /// Only by persistent sessions.
     Draining,

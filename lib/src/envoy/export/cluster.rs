@@ -58,8 +58,15 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
             }),
         );
     }
-    // Envoy gives no traffic to unhealthy endpoints, as istiod tells it to. istiod: `cluster_builder.go: buildCluster`.
-    out.set("common_lb_config", json!({"healthy_panic_threshold": {}}));
+    let mut balancing = Object::new();
+    balancing.set_some(
+        "healthy_panic_threshold",
+        cluster.healthy_panic_threshold.map(|percent| json!({"value": percent})),
+    );
+    if cluster.locality_weighted {
+        balancing.set("locality_weighted_lb_config", json!({}));
+    }
+    out.set("common_lb_config", balancing);
     out.into()
 }
 

@@ -1,14 +1,17 @@
 //! Which endpoints does a cluster have?
 //!
-//! Joined by port name, chosen by the subset's labels. Invariant: endpoints are grouped by locality, in its order by
-//! name. istiod: `endpoint_builder.go: BuildClusterLoadAssignment, FromServiceEndpoints, filterIstioEndpoint`;
+//! Joined by port name, chosen by the subset's labels, and ranked by [`locality`]. Invariant: endpoints are grouped by
+//! locality, in its order by name. istiod: `endpoint_builder.go: BuildClusterLoadAssignment, FromServiceEndpoints, filterIstioEndpoint`;
 //! `mtls_checker.go`.
 
-use indexmap::IndexMap;
+use std::collections::BTreeMap;
+
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::Target;
-use crate::envoy::config::{EndpointAddress, HealthStatus, LbEndpoint, LoadAssignment, LocalityEndpoints};
+use super::locality::{self, Given, Group, Labelled, Preferred};
+use super::traffic_policy::{ResolvedPolicy, SendsUnhealthy};
+use crate::envoy::config::{EndpointAddress, HealthStatus, LbEndpoint, LoadAssignment};
 use crate::istiod::peer_authentication::{MtlsMode, compose};
 use crate::istiod::proxy::Proxy;
 use crate::istiod::service::ScopedService;
@@ -66,73 +69,95 @@ pub fn service_accounts(proxy: &Proxy, target: &Target<'_>) -> Vec<SmolStr> {
 
 /// Endpoints as istiod sends them: addresses only, no names.
 pub fn eds_endpoints(proxy: &Proxy, target: &Target<'_>) -> LoadAssignment {
-    collect(proxy, target, |endpoint| !matches!(endpoint.address, Address::Name(_)))
+    let rule = of_rule(target);
+    let found = found(proxy, target, &rule, |endpoint| !matches!(endpoint.address, Address::Name(_)));
+    let preferred = Preferred::of(proxy, target.service.service(), rule.load_balancer.as_ref());
+    let outlier_detection = rule.outlier_detection.is_some();
+    let given = Given { outlier_detection, labelled: Labelled::All };
+    locality::assign(proxy, preferred.as_ref(), given, found)
 }
 
-/// Endpoints as they stand in the cluster itself, for Envoy to resolve.
-pub fn dns_endpoints(proxy: &Proxy, target: &Target<'_>) -> LoadAssignment {
-    collect(proxy, target, |_| true)
+/// Whether there is an endpoint to put into the cluster itself.
+pub fn has_dns_endpoints(proxy: &Proxy, target: &Target<'_>) -> bool {
+    !found(proxy, target, &of_rule(target), |_| true).is_empty()
 }
 
-fn collect(proxy: &Proxy, target: &Target<'_>, usable: impl Fn(&Endpoint) -> bool) -> LoadAssignment {
+/// Endpoints as they stand in the cluster itself, for Envoy to resolve; the cluster's `policy` ranks them.
+/// istiod: `cluster.go: buildOutboundClusters`; only the whole service's cluster knows its endpoints' labels.
+pub fn dns_endpoints(proxy: &Proxy, target: &Target<'_>, policy: &ResolvedPolicy) -> LoadAssignment {
+    let found = found(proxy, target, &of_rule(target), |_| true);
+    let preferred = Preferred::of(proxy, target.service.service(), policy.load_balancer.as_ref());
+    let given = Given {
+        outlier_detection: policy.outlier_detection.is_some(),
+        labelled: if target.subset.is_empty() { Labelled::OneLocality } else { Labelled::None },
+    };
+    locality::assign(proxy, preferred.as_ref(), given, found)
+}
+
+fn of_rule(target: &Target<'_>) -> ResolvedPolicy {
+    let rule = target.rule.map(|rule| ResolvedPolicy::of_rule(rule, target.subset, target.port.number));
+    rule.unwrap_or_default()
+}
+
+/// The endpoints that are sent, by locality.
+fn found<'m>(
+    proxy: &'m Proxy,
+    target: &Target<'_>,
+    rule: &ResolvedPolicy,
+    usable: impl Fn(&Endpoint) -> bool,
+) -> Vec<Group<'m>> {
     let mesh = proxy.mesh();
+    let service = target.service.service();
     let subset = target.rule.and_then(|rule| rule.subset(target.subset)).map(|subset| &subset.subset.labels);
     let mode = target.rule.and_then(|rule| tls_mode(rule, target.subset, target.port.number));
-    let policy = target.rule.and_then(|rule| {
-        let whole = rule.traffic_policy.as_ref().map(|(policy, _)| policy);
-        rule.subset(target.subset).and_then(|subset| subset.subset.traffic_policy.as_ref()).or(whole)
-    });
-    let without_unhealthy = !mesh.features().send_unhealthy_endpoints
-        || policy
-            .and_then(|policy| policy.outlier_detection.as_ref())
-            .is_some_and(|outlier| outlier.min_health_percent > 0);
-    let mut groups: IndexMap<SmolStr, Vec<LbEndpoint>> = IndexMap::new();
-    for endpoint in mesh.endpoints(target.service.hostname(), target.service.namespace()) {
+    let without_unhealthy = rule.leaves_out_unhealthy(SendsUnhealthy::of(mesh, service));
+    let mut groups: BTreeMap<&SmolStr, Vec<(&Endpoint, LbEndpoint)>> = BTreeMap::new();
+    for endpoint in mesh.endpoints(&service.hostname, &service.namespace) {
         let wanted = endpoint.port_name == target.port.name
             && usable(endpoint)
             && subset.is_none_or(|labels| endpoint.has_labels(labels))
             && endpoint.health != Health::Draining
             && !(without_unhealthy && endpoint.health == Health::Unhealthy);
-        let local = !target.service.service().node_local
+        let local = !service.node_local
             || (!endpoint.node_name.is_empty() && endpoint.node_name == proxy.node().metadata.node_name);
-        if !wanted || !local {
-            continue;
+        if wanted && local {
+            let sent = lb_endpoint(mesh, endpoint, mode);
+            groups.entry(&endpoint.locality).or_default().push((endpoint, sent));
         }
-        groups.entry(endpoint.locality.clone()).or_default().push(LbEndpoint {
-            address: match &endpoint.address {
-                Address::Ip(ip) => EndpointAddress::Socket(*ip, endpoint.port),
-                Address::Name(name) => EndpointAddress::Name(name.clone(), endpoint.port),
-                Address::Pipe(path) => EndpointAddress::Pipe(path.clone()),
-            },
-            health_status: match endpoint.health {
-                Health::Healthy => HealthStatus::Healthy,
-                Health::Unhealthy => HealthStatus::Unhealthy,
-                Health::Draining => HealthStatus::Draining,
-            },
-            load_balancing_weight: endpoint.weight,
-            istio_mutual: speaks_mutual_tls(mesh, endpoint, mode),
-            workload: endpoint
-                .workload
-                .and_then(|at| mesh.workloads().get(at as usize))
-                .map(crate::mesh::Workload::full_name)
-                .unwrap_or_default(),
-            assumed: endpoint.assumed,
-            origin: endpoint.origin.clone(),
-        });
     }
-    groups.sort_keys();
-    let endpoints = groups
+    groups
         .into_iter()
-        .map(|(locality, lb_endpoints)| LocalityEndpoints {
-            locality,
+        .map(|(locality, members)| Group {
+            locality: locality.clone(),
             priority: 0,
-            load_balancing_weight: lb_endpoints
-                .iter()
-                .fold(0, |sum, e| sum.saturating_add(e.load_balancing_weight)),
-            lb_endpoints,
+            weight: locality::weight(&members),
+            members,
         })
-        .collect();
-    LoadAssignment { endpoints }
+        .collect()
+}
+
+fn lb_endpoint(mesh: &Mesh, endpoint: &Endpoint, mode: Option<TlsMode>) -> LbEndpoint {
+    LbEndpoint {
+        address: match &endpoint.address {
+            Address::Ip(ip) => EndpointAddress::Socket(*ip, endpoint.port),
+            Address::Name(name) => EndpointAddress::Name(name.clone(), endpoint.port),
+            Address::Pipe(path) => EndpointAddress::Pipe(path.clone()),
+        },
+        health_status: match endpoint.health {
+            Health::Healthy => HealthStatus::Healthy,
+            Health::Unhealthy => HealthStatus::Unhealthy,
+            Health::Draining => HealthStatus::Draining,
+        },
+        load_balancing_weight: endpoint.weight,
+        istio_mutual: speaks_mutual_tls(mesh, endpoint, mode),
+        workload: endpoint
+            .workload
+            .and_then(|at| mesh.workloads().get(at as usize))
+            .map(crate::mesh::Workload::full_name)
+            .unwrap_or_default(),
+        assumed: endpoint.assumed,
+        origin: endpoint.origin.clone(),
+    }
 }
 
 /// Whether mutual TLS is used for an endpoint under automatic mutual TLS. istiod: `checkMtlsEnabled`.

@@ -37,12 +37,12 @@ pub fn build(proxy: &Proxy, name: &str) -> Option<Cluster> {
     let mut out = super::build(proxy, &outbound_cluster(key.host, key.port, key.subset))?;
     out.name = name.into();
     out.transport = UpstreamTransport::Plaintext;
-    let mut endpoints = out.load_assignment.endpoints.clone();
-    for group in &mut endpoints {
+    let mut assignment = LoadAssignment::clone(&out.load_assignment);
+    for group in &mut assignment.endpoints {
         group.lb_endpoints.retain(|endpoint| endpoint.istio_mutual);
     }
-    endpoints.retain(|group| !group.lb_endpoints.is_empty());
-    out.load_assignment = Arc::new(LoadAssignment { endpoints });
+    assignment.endpoints.retain(|group| !group.lb_endpoints.is_empty());
+    out.load_assignment = Arc::new(assignment);
     Some(out)
 }
 

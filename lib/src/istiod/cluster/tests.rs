@@ -114,3 +114,263 @@ fn a_workload_entry_without_a_locality_has_that_of_its_label() {
     let found = cluster(&proxy(&format!("{client}{entry}{}", service(""))), "");
     assert_eq!(groups(&found), [(0, 1, "r9/z9", vec!["10.0.9.9".into()])]);
 }
+
+const OUTLIERS: &str = "outlierDetection: {consecutive5xxErrors: 3}";
+
+/// The endpoints of `web` for a rule, with addresses shortened to their last two numbers.
+fn ranked(manifests: &str) -> Vec<(u32, u32, String, Vec<String>)> {
+    let proxy = proxy(&format!("{}{manifests}", world()));
+    let short = |address: SmolStr| address.trim_start_matches("10.0.").to_owned();
+    groups(&cluster(&proxy, ""))
+        .into_iter()
+        .map(|(priority, weight, locality, all)| {
+            (priority, weight, locality.to_owned(), all.into_iter().map(short).collect())
+        })
+        .collect()
+}
+
+/// The priorities of the groups, in the order of their localities.
+fn priorities(manifests: &str) -> Vec<u32> {
+    ranked(manifests).into_iter().map(|group| group.0).collect()
+}
+
+fn locality_rule(setting: &str) -> String {
+    rule(&format!("trafficPolicy: {{loadBalancer: {{localityLbSetting: {{{setting}}}}}, {OUTLIERS}}}"))
+}
+
+#[test]
+fn without_outlier_detection_no_locality_comes_first() {
+    assert_eq!(priorities(&service("")), [0, 0, 0, 0, 0]);
+    let failover = "loadBalancer: {localityLbSetting: {failover: [{from: r1, to: r3}]}}";
+    assert_eq!(
+        priorities(&format!("{}{}", service(""), rule(&format!("trafficPolicy: {{{failover}}}")))),
+        [0; 5]
+    );
+}
+
+#[test]
+fn with_outlier_detection_subzone_zone_and_region_come_first_in_this_order() {
+    let outliers = rule(&format!("trafficPolicy: {{{OUTLIERS}}}"));
+    let found = ranked(&format!("{}{outliers}", service("")));
+    let group = |priority, weight, locality: &str, all: &[&str]| {
+        (priority, weight, locality.to_owned(), all.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        found,
+        [
+            group(0, 2, "r1/z1/s1", &["1.1", "1.2"]),
+            group(1, 1, "r1/z1/s2", &["2.1"]),
+            group(2, 1, "r1/z2/s1", &["3.1"]),
+            group(3, 1, "r2/z1/s1", &["4.1"]),
+            group(3, 2, "r3/z1/s1", &["5.1", "5.2"]),
+        ]
+    );
+}
+
+#[test]
+fn the_region_to_fail_over_to_comes_before_the_others() {
+    let rule = locality_rule("failover: [{from: r1, to: r3}, {from: r1, to: r2}]");
+    assert_eq!(priorities(&format!("{}{rule}", service(""))), [0, 1, 2, 4, 3]);
+}
+
+#[test]
+fn priorities_have_no_gaps() {
+    let client = pod("client", "10.0.0.1", "r1.z1.s1", true, "app: client");
+    let far = pod("far", "10.0.1.1", "r2.z1.s1", true, "app: web")
+        + &pod("zone", "10.0.1.2", "r1.z2", true, "app: web");
+    let manifests =
+        format!("{client}{far}{}{}", service(""), rule(&format!("trafficPolicy: {{{OUTLIERS}}}")));
+    let found = cluster(&proxy(&manifests), "");
+    assert_eq!(
+        groups(&found).into_iter().map(|g| (g.0, g.2)).collect::<Vec<_>>(),
+        [(0, "r1/z2"), (1, "r2/z1/s1")]
+    );
+}
+
+#[test]
+fn failover_priority_splits_localities_by_labels() {
+    let split = locality_rule("failoverPriority: [topology.kubernetes.io/region, v=b]");
+    let found = ranked(&format!("{}{split}", service("")));
+    let shape: Vec<_> = found.iter().map(|g| (g.0, g.1, g.3.join(" "))).collect();
+    let group = |priority, weight, all: &str| (priority, weight, all.to_owned());
+    assert_eq!(
+        shape,
+        [
+            group(0, 1, "1.2"),
+            group(1, 1, "1.1"),
+            group(1, 1, "2.1"),
+            group(1, 1, "3.1"),
+            group(2, 1, "4.1"),
+            group(2, 2, "5.1 5.2"),
+        ]
+    );
+}
+
+#[test]
+fn endpoints_of_another_network_come_after_all_others() {
+    let other = pod("other", "10.0.1.1", "r1.z1.s1", true, "app: web, topology.istio.io/network: n2");
+    let client = pod("client", "10.0.0.1", "r1.z1.s1", true, "app: client, topology.istio.io/network: n1");
+    let own = pod("own", "10.0.1.2", "r9.z1.s1", true, "app: web, topology.istio.io/network: n1");
+    let priority = "failoverPriority: [topology.istio.io/network, topology.kubernetes.io/region]";
+    let manifests = format!("{client}{other}{own}{}{}", service(""), locality_rule(priority));
+    let found = cluster(&proxy(&manifests), "");
+    assert_eq!(
+        groups(&found).iter().map(|g| (g.0, g.2)).collect::<Vec<_>>(),
+        [(1, "r1/z1/s1"), (0, "r9/z1/s1")]
+    );
+}
+
+#[test]
+fn shares_by_locality_take_the_endpoints_of_localities_that_they_do_not_name() {
+    let shares = "distribute: [{from: r9/*, to: {r9/*: 100}}, {from: r1/z1/*, to: {r1/*: 80, r3/z1: 20}}]";
+    let found = ranked(&format!("{}{}", service(""), locality_rule(shares)));
+    let shape: Vec<_> = found.iter().map(|g| (g.0, g.1, g.3.len())).collect();
+    assert_eq!(shape, [(0, 40, 2), (0, 20, 1), (0, 20, 1), (0, 1, 0), (0, 20, 2)]);
+}
+
+#[test]
+fn a_rule_can_turn_localities_off() {
+    let off = locality_rule("enabled: false, failover: [{from: r1, to: r3}]");
+    assert_eq!(priorities(&format!("{}{off}", service(", trafficDistribution: PreferClose"))), [0; 5]);
+}
+
+#[test]
+fn zone_awareness_only_keeps_to_the_region() {
+    let aware = rule("trafficPolicy: {loadBalancer: {zoneAwareLbSetting: {failover: [{from: r1, to: r3}]}}}");
+    assert_eq!(priorities(&format!("{}{aware}", service(""))), [0, 0, 0, 2, 1]);
+    let off = rule("trafficPolicy: {loadBalancer: {zoneAwareLbSetting: {enabled: false}}}");
+    assert_eq!(priorities(&format!("{}{off}", service(""))), [0; 5]);
+}
+
+#[test]
+fn a_service_that_prefers_near_endpoints_needs_no_outlier_detection() {
+    let near = [0, 0, 1, 2, 2];
+    assert_eq!(priorities(&service(", trafficDistribution: PreferClose")), near);
+    assert_eq!(
+        priorities(&service(", trafficDistribution: preferclose")),
+        [0; 5],
+        "the field has no other case"
+    );
+    let annotated = |value: &str| {
+        let annotation =
+            format!("name: web, annotations: {{networking.istio.io/traffic-distribution: {value}}}");
+        service("").replacen("name: web", &annotation, 1)
+    };
+    assert_eq!(priorities(&annotated("preferSameZone")), near);
+    assert_eq!(priorities(&annotated("PreferSameNode")), [0, 1, 2, 3, 3]);
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: \
+                     {networking.istio.io/traffic-distribution: PreferClose}}\n---\n";
+    assert_eq!(priorities(&format!("{namespace}{}", service(""))), near);
+    assert_eq!(
+        priorities(&format!("{namespace}{}", annotated("any"))),
+        [0; 5],
+        "the service's own word counts"
+    );
+}
+
+#[test]
+fn service_entries_and_mesh_config_can_prefer_near_endpoints() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+                 metadata: {name: ext, namespace: shop, annotations: {networking.istio.io/traffic-distribution: PreferClose}}\n\
+                 spec: {hosts: [ext.example], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}],\n  \
+                 endpoints: [{address: 10.9.0.1, locality: r2/z1}, {address: 10.9.0.2, locality: r1/z1, weight: 3}]}\n---\n";
+    let text = format!("{}{entry}", world());
+    let found = proxy(&text).cluster("outbound|80||ext.example").unwrap();
+    assert_eq!(groups(&found).iter().map(|g| (g.0, g.1)).collect::<Vec<_>>(), [(0, 3), (1, 1)]);
+    let plain = text
+        .replace("annotations: {networking.istio.io/traffic-distribution: PreferClose}", "labels: {a: b}");
+    let mesh = "zoneAwareLbSetting: {failover: []}";
+    let found = proxy_with(&plain, mesh, Features::default()).cluster("outbound|80||ext.example").unwrap();
+    assert_eq!(groups(&found).iter().map(|g| g.0).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn only_names_that_envoy_resolves_are_ranked_by_the_meshs_outlier_detection() {
+    let entry = |resolution: &str, addresses: [&str; 2]| {
+        let [first, second] = addresses;
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: ext, namespace: shop}}\n\
+             spec: {{hosts: [ext.example], resolution: {resolution}, ports: [{{number: 80, name: http, protocol: HTTP}}],\n  \
+             endpoints: [{{address: {first}, locality: r2}}, {{address: {second}, locality: r1}}]}}\n---\n"
+        )
+    };
+    let ranked = |entry: &str| {
+        let mesh = "defaultTrafficPolicy: {outlierDetection: {consecutive5xxErrors: 3}}";
+        let proxy = proxy_with(&format!("{}{entry}", world()), mesh, Features::default());
+        let found = proxy.cluster("outbound|80||ext.example").unwrap();
+        groups(&found).into_iter().map(|g| g.0).collect::<Vec<_>>()
+    };
+    assert_eq!(ranked(&entry("STATIC", ["10.9.0.1", "10.9.0.2"])), [0, 0]);
+    assert_eq!(ranked(&entry("DNS", ["a.example", "b.example"])), [0, 1]);
+}
+
+#[test]
+fn a_ports_own_settings_decide_whether_endpoints_that_are_not_ready_are_sent() {
+    let counted = |manifests: &str, subset: &str| {
+        addresses(&cluster(&proxy(&format!("{}{manifests}", world())), subset)).len()
+    };
+    let at_port = "portLevelSettings: [{port: {number: 80}, outlierDetection: {minHealthPercent: 50}}]";
+    let port = rule(&format!("trafficPolicy: {{{at_port}}}, subsets: [{{name: all}}]"));
+    assert_eq!(counted(&service(""), ""), 7);
+    assert_eq!(counted(&format!("{}{port}", service("")), ""), 6);
+    let block = rule(
+        "trafficPolicy: {outlierDetection: {minHealthPercent: 50}}, \
+         subsets: [{name: all, trafficPolicy: {loadBalancer: {simple: RANDOM}}}]",
+    );
+    assert_eq!(
+        counted(&format!("{}{block}", service("")), "all"),
+        6,
+        "the subset keeps the blocks it does not set"
+    );
+    let near = service(", trafficDistribution: PreferClose");
+    assert_eq!(counted(&format!("{near}{port}"), ""), 7, "Envoy has to see when near endpoints fail");
+}
+
+#[test]
+fn the_panic_threshold_is_that_of_the_rule_or_off() {
+    let threshold =
+        |manifests: &str| cluster(&proxy(&format!("{}{manifests}", world())), "").healthy_panic_threshold;
+    let wants_half = rule("trafficPolicy: {outlierDetection: {minHealthPercent: 50}}");
+    assert_eq!(threshold(&service("")), Some(0));
+    assert_eq!(threshold(&format!("{}{wants_half}", service(""))), Some(50));
+    assert_eq!(threshold(&format!("{}{wants_half}", service(", trafficDistribution: PreferClose"))), Some(0));
+}
+
+#[test]
+fn how_a_proxy_that_knows_its_likes_shares_requests_by_zone_is_assumed() {
+    let text = world();
+    let knows = "defaultConfig: {proxyMetadata: {ISTIO_META_ENABLE_SELF_DISCOVERY: 'true'}}";
+    let preference = |rule: &str, mesh: &str| {
+        let proxy = proxy_with(&format!("{text}{}{rule}", service("")), mesh, Features::default());
+        cluster(&proxy, "").load_assignment.preference.clone()
+    };
+    let size = |size: u32| {
+        rule(&format!("trafficPolicy: {{loadBalancer: {{zoneAwareLbSetting: {{minClusterSize: {size}}}}}}}"))
+    };
+    assert!(preference("", knows).unwrap().assumption.unwrap().contains("zones"));
+    assert_eq!(preference("", ""), None);
+    assert!(preference(&size(3), knows).unwrap().assumption.is_some());
+    assert_eq!(
+        preference(&size(4), knows).unwrap().assumption,
+        None,
+        "the region has three that are healthy"
+    );
+}
+
+#[test]
+fn where_nobody_says_where_a_pod_runs_the_ranking_is_assumed() {
+    let text = world().replacen("topology.istio.io/locality: r1.z1.s2, ", "", 1);
+    let outliers = rule(&format!("trafficPolicy: {{{OUTLIERS}}}"));
+    let preference = |text: &str, rule: &str| {
+        cluster(&proxy(&format!("{text}{}{rule}", service(""))), "").load_assignment.preference.clone()
+    };
+    let assumption = |text: &str, rule: &str| preference(text, rule).unwrap().assumption;
+    assert_eq!(assumption(&world(), &outliers), None);
+    assert!(assumption(&text, &outliers).unwrap().starts_with("shop/web-2 runs in no locality"));
+    assert_eq!(
+        assumption(&text, &locality_rule("failoverPriority: [v]")),
+        None,
+        "it does not matter where it runs"
+    );
+    assert_eq!(preference(&text, ""), None);
+}

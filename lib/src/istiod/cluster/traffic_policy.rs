@@ -14,7 +14,7 @@ use crate::manifest::schema::istio::{
 };
 use crate::mesh::config::EffectiveConfig;
 use crate::mesh::destination_rule::PlacedSubset;
-use crate::mesh::{DestinationRule, Protocol};
+use crate::mesh::{DestinationRule, Mesh, Protocol, Service};
 use crate::origin::Origin;
 
 /// A block and where it is written.
@@ -35,6 +35,31 @@ pub struct ResolvedPolicy {
     pub applied: Vec<Origin>,
 }
 
+/// Whether Envoy is told about a service's endpoints that are not ready. istiod: `service.go: SupportsUnhealthyEndpoints,
+/// ForcesSupportUnhealthyEndpoints`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendsUnhealthy {
+    /// No.
+    No,
+    /// Yes, but for rules that want a part of the endpoints to be healthy.
+    ByDefault,
+    /// Yes: the service prefers near endpoints, and Envoy has to know when they fail.
+    Always,
+}
+
+impl SendsUnhealthy {
+    /// What holds for a service.
+    pub fn of(mesh: &Mesh, service: &Service) -> Self {
+        if service.traffic_distribution.is_some() {
+            Self::Always
+        } else if mesh.features().send_unhealthy_endpoints {
+            Self::ByDefault
+        } else {
+            Self::No
+        }
+    }
+}
+
 /// Whether a port has an entry of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
@@ -43,12 +68,25 @@ enum Level {
 }
 
 impl ResolvedPolicy {
+    /// What a rule alone says about a port and subset; endpoints know nothing of MeshConfig's policy.
+    /// istiod: `endpoint_builder.go: getSubsetTrafficPolicy`.
+    pub fn of_rule(rule: &DestinationRule, subset: &str, port: u16) -> Self {
+        let whole = Self::of_whole_rule(Some(rule), port);
+        match rule.subset(subset) {
+            Some(subset) => whole.with_subset(subset, port),
+            None => whole,
+        }
+    }
+
+    fn of_whole_rule(rule: Option<&DestinationRule>, port: u16) -> Self {
+        rule.and_then(|rule| rule.traffic_policy.as_ref())
+            .map(|(policy, origin)| at_port(policy, origin, port).0)
+            .unwrap_or_default()
+    }
+
     /// The policies of a service's port, without subset.
     pub fn of_service(rule: Option<&DestinationRule>, port: u16, config: &EffectiveConfig) -> Self {
-        let mut out = rule
-            .and_then(|rule| rule.traffic_policy.as_ref())
-            .map(|(policy, origin)| at_port(policy, origin, port).0)
-            .unwrap_or_default();
+        let mut out = Self::of_whole_rule(rule, port);
         if let Some(default) = &config.written.default_traffic_policy {
             let origin = || Origin::default("MeshConfig defaultTrafficPolicy");
             if out.connection_pool.is_none() {
@@ -116,6 +154,29 @@ impl ResolvedPolicy {
             SimpleLb::RoundRobin => "ROUND_ROBIN",
             SimpleLb::Passthrough => "CLUSTER_PROVIDED",
             SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest => "LEAST_REQUEST",
+        }
+    }
+
+    /// The part of healthy endpoints, in percent, below which all are used. istiod: `applyOutlierDetection,
+    /// applyLoadBalancer`.
+    pub fn healthy_panic_threshold(&self, sends: SendsUnhealthy) -> Option<u32> {
+        let least =
+            self.outlier_detection.as_ref().and_then(|(it, _)| u32::try_from(it.min_health_percent).ok());
+        match (least, sends) {
+            (Some(least), SendsUnhealthy::No | SendsUnhealthy::ByDefault) => Some(least),
+            (Some(_), SendsUnhealthy::Always) => Some(0),
+            (None, SendsUnhealthy::No) => None,
+            (None, SendsUnhealthy::ByDefault | SendsUnhealthy::Always) => Some(0),
+        }
+    }
+
+    /// Whether endpoints that are not ready are left out. istiod: `endpoint_builder.go: supportsUnhealthyEndpoints`.
+    pub fn leaves_out_unhealthy(&self, sends: SendsUnhealthy) -> bool {
+        let wants_health = self.outlier_detection.as_ref().is_some_and(|(it, _)| it.min_health_percent > 0);
+        match sends {
+            SendsUnhealthy::Always => false,
+            SendsUnhealthy::ByDefault => wants_health,
+            SendsUnhealthy::No => true,
         }
     }
 

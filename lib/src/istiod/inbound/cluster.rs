@@ -215,7 +215,10 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
     Cluster {
         name: inbound_cluster(inbound.port),
         discovery_type,
-        load_assignment: Arc::new(LoadAssignment { endpoints: endpoints.into_iter().collect() }),
+        load_assignment: Arc::new(LoadAssignment {
+            endpoints: endpoints.into_iter().collect(),
+            preference: None,
+        }),
         lb_policy: if discovery_type == DiscoveryType::OriginalDst {
             "CLUSTER_PROVIDED"
         } else {
@@ -228,6 +231,8 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
         circuit_breakers: policy.circuit_breakers(),
         upstream_bind_config: (!localhost).then(|| passthrough_bind(proxy)),
         outlier_detection: false,
+        locality_weighted: false,
+        healthy_panic_threshold: None,
         applied: policy.applied.clone(),
         origin: inbound.origin,
     }

@@ -4,7 +4,7 @@ use smol_str::SmolStr;
 
 use super::istio::{
     ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, HttpRetry, Labels,
-    LocalityLoadBalancerSetting, OutboundTrafficPolicyMode, OutlierDetection,
+    LocalityLoadBalancerSetting, OutboundTrafficPolicyMode, OutlierDetection, ZoneAwareLoadBalancerSetting,
 };
 use super::kubernetes::Selector;
 use super::scalar::{Duration, Ignored, proto_enum, schema};
@@ -23,7 +23,7 @@ schema! {
         trust_domain_aliases: Option<Vec<SmolStr>>, ca_certificates: Vec<CertificateData>,
         default_service_export_to: Option<Vec<SmolStr>>, default_virtual_service_export_to: Option<Vec<SmolStr>>,
         default_destination_rule_export_to: Option<Vec<SmolStr>>, root_namespace: Option<SmolStr>,
-        locality_lb_setting: Option<LocalityLoadBalancerSetting>, zone_aware_lb_setting: Option<Ignored>,
+        locality_lb_setting: Option<LocalityLoadBalancerSetting>, zone_aware_lb_setting: Option<ZoneAwareLoadBalancerSetting>,
         dns_refresh_rate: Option<Duration>, h2_upgrade_policy: Option<H2UpgradePolicy>,
         inbound_cluster_stat_name: Option<Ignored>, outbound_cluster_stat_name: Option<Ignored>, cert_provisioning: Option<Ignored>,
         enable_prometheus_merge: Option<Ignored>, extension_providers: Vec<ExtensionProvider>, default_providers: Option<DefaultProviders>,

@@ -7,8 +7,9 @@ use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::ending::Failure;
 use super::{Flight, Walk};
+use crate::envoy::cluster::{Tier, tiers};
 use crate::envoy::config::{
-    Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, UpstreamProtocol, UpstreamTransport,
+    Cluster, DiscoveryType, EndpointAddress, LbEndpoint, UpstreamProtocol, UpstreamTransport,
 };
 use crate::envoy::request::{ApplicationProtocol, Transport};
 use crate::envoy::upstream::{Client, transport};
@@ -94,27 +95,60 @@ impl Walk<'_> {
         http: bool,
         auto_host_rewrite: bool,
     ) {
-        let healthy = |e: &&LbEndpoint| e.health_status == HealthStatus::Healthy;
-        let localities = &cluster.load_assignment.endpoints;
-        let priority = localities
-            .iter()
-            .filter(|l| l.lb_endpoints.iter().any(|e| healthy(&e)))
-            .map(|l| l.priority)
-            .min();
-        let usable = localities
-            .iter()
-            .filter(|locality| Some(locality.priority) == priority)
-            .flat_map(|locality| locality.lb_endpoints.iter().filter(healthy))
-            .map(|endpoint| (endpoint, f64::from(endpoint.load_balancing_weight.max(1))));
-        let found = groups(usable, |a, b| self.same_endpoint(a, b));
-        if found.is_empty() {
+        let tiers = tiers(cluster);
+        let used: Vec<&Tier<'_>> = tiers.iter().filter(|tier| !tier.members.is_empty()).collect();
+        if used.is_empty() {
             self.no_endpoint(&cluster.name);
             return;
         }
+        if let Some(assumption) = self.unknown_locality(cluster) {
+            self.rest_on(assumption);
+        }
+        let shares: Vec<f64> = used.iter().map(|tier| f64::from(tier.share)).collect();
+        self.fork(&shares, |walk, way| {
+            let Some(tier) = used.get(way) else { return };
+            walk.tier_step(cluster, &tiers, tier);
+            walk.forward_within(cluster, tier, member, flight, http, auto_host_rewrite);
+        });
+    }
+
+    /// What the choice between endpoints rests on, where it makes a difference which is chosen.
+    fn unknown_locality(&self, cluster: &Cluster) -> Option<String> {
+        let assumption = cluster.load_assignment.preference.as_ref()?.assumption.as_ref()?;
+        let mut all = cluster.load_assignment.endpoints.iter().flat_map(|group| &group.lb_endpoints);
+        let first = all.next()?;
+        let differ =
+            all.any(|other| other.health_status != first.health_status || !self.same_endpoint(first, other));
+        differ.then(|| assumption.to_string())
+    }
+
+    /// Notes which priority is taken and why, where there is a choice.
+    fn tier_step(&mut self, cluster: &Cluster, tiers: &[Tier<'_>], tier: &Tier<'_>) {
+        let assignment = &cluster.load_assignment;
+        let Some(preference) = &assignment.preference else { return };
+        if !self.explain || assignment.endpoints.iter().filter(|g| !g.lb_endpoints.is_empty()).count() < 2 {
+            return;
+        }
+        let note = tier_note(&preference.client, tiers, tier);
+        let name = format_smolstr!("priority {}", tier.priority);
+        self.step(StepKind::Priority, &name, &preference.origin, Some(note));
+    }
+
+    fn forward_within(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        tier: &Tier<'_>,
+        member: &Member,
+        flight: &Flight,
+        http: bool,
+        auto_host_rewrite: bool,
+    ) {
+        let usable = tier.members.iter().map(|chosen| (chosen.endpoint, chosen.weight));
+        let found = groups(usable, |a: &&LbEndpoint, b| self.same_endpoint(a, b));
         let shares: Vec<f64> = found.iter().map(|group| group.weight).collect();
         self.fork(&shares, |walk, way| {
             let Some(group) = found.get(way) else { return };
-            let endpoint = group.first;
+            let endpoint: &LbEndpoint = group.first;
             let mut next = flight.clone();
             let note = (group.size > 1).then(|| format!("one of {} that are alike", group.size));
             let assumption =
@@ -174,13 +208,24 @@ impl Walk<'_> {
                 port == other_port
                     && a.istio_mutual == b.istio_mutual
                     && match (first, second) {
-                        (Some(first), Some(second)) => alike(self.mesh, first, second),
+                        (Some(first), Some(second)) => {
+                            alike(self.mesh, first, second) && self.same_way_on(first, second)
+                        }
                         (None, None) => true,
                         _ => false,
                     }
             }
             _ => a.address == b.address,
         }
+    }
+
+    /// Whether what two workloads send on goes the same way: where a gateway runs decides which endpoints it prefers.
+    fn same_way_on(&self, first: usize, second: usize) -> bool {
+        let place = |index: usize| {
+            let workload = self.mesh.workloads().get(index)?;
+            (workload.proxy == ProxyKind::Gateway).then_some((&workload.locality, workload.locality_known))
+        };
+        place(first) == place(second)
     }
 
     /// Sends a connection to the host that the request names.
@@ -327,6 +372,25 @@ impl Walk<'_> {
     fn no_endpoint(&mut self, cluster: &str) {
         self.failed(&Failure::no_endpoint(format!("{cluster} has no endpoint to connect to")));
     }
+}
+
+/// Where the endpoints of a priority run, and why others do or do not take part.
+fn tier_note(client: &str, tiers: &[Tier<'_>], tier: &Tier<'_>) -> String {
+    let named = |place: &'_ str| if place.is_empty() { "no locality".to_owned() } else { place.to_owned() };
+    let mut places: Vec<String> = tier.members.iter().map(|member| named(&member.group.locality)).collect();
+    places.dedup();
+    let mut out = vec![format!("{} for a client in {}", places.join(", "), named(client))];
+    if tier.panic {
+        out.push("all of it, because too few endpoints are ready".to_owned());
+    }
+    if tier.share < 100 {
+        out.push(format!("{} % of requests", tier.share));
+    }
+    let short = tiers.iter().filter(|other| other.priority <= tier.priority && other.healthy < other.size);
+    out.extend(short.map(|Tier { priority, healthy, size, .. }| {
+        format!("priority {priority} has {healthy} of {size} ready")
+    }));
+    out.join("; ")
 }
 
 fn shown(endpoint: &LbEndpoint, cluster: &SmolStr) -> SmolStr {
