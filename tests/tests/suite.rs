@@ -17,6 +17,7 @@ mod suite {
     mod generated;
     mod ingress;
     mod live;
+    mod loader;
     mod locality;
     mod mutations;
     mod names;

@@ -83,7 +83,7 @@ pub(crate) fn contents(arena: &Arena<'_>, place: Where<'_>, default_namespace: &
             reader.out.diagnostics.push(diagnostic);
         }
     }
-    reader.object(0, &mut Vec::new());
+    reader.object(0, &mut Vec::new(), None);
     reader.limit();
     reader.out
 }
@@ -126,7 +126,10 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn object(&mut self, at: u32, items: &mut Vec<u32>) {
+    /// Reads an object; an item of a list of one kind need not say what it is.
+    ///
+    /// Kubernetes: `apimachinery unstructured: decodeToList`.
+    fn object(&mut self, at: u32, items: &mut Vec<u32>, listed: Option<(&str, &SmolStr)>) {
         let at = self.arena.resolve(at);
         match self.arena.node(at).map(|n| &n.content) {
             None | Some(Content::Scalar(_, Resolved::Null)) => return,
@@ -139,7 +142,10 @@ impl Reader<'_, '_> {
             }
         }
         let (kind, api_version) =
-            (self.text(self.field(at, "kind")), self.text(self.field(at, "apiVersion")));
+            match (self.text(self.field(at, "kind")), self.text(self.field(at, "apiVersion")), listed) {
+                (None, _, Some((kind, api_version))) => (Some(kind.into()), Some(api_version.clone())),
+                (kind, api_version, _) => (kind, api_version),
+            };
         let (Some(kind), Some(api_version)) = (kind, api_version) else {
             let diagnostic =
                 Diagnostic::new(Code::NotAResource, "this document has no kind or no apiVersion")
@@ -150,11 +156,13 @@ impl Reader<'_, '_> {
         if let Some(list) = self.field(at, "items").filter(|_| kind.ends_with("List")) {
             let list = self.arena.resolve(list);
             if let Some((Content::Sequence, end)) = self.arena.node(list).map(|n| (&n.content, n.end)) {
+                let listed = kind.strip_suffix("List").filter(|one| !one.is_empty());
+                let listed = listed.map(|one| (one, &api_version));
                 let mut item = list + 1;
                 let mut index = 0;
                 while item < end {
                     items.push(index);
-                    self.object(item, items);
+                    self.object(item, items, listed);
                     items.pop();
                     index += 1;
                     item = self.arena.after(item);

@@ -216,7 +216,7 @@ macro_rules! oneof {
                             };
                             if let Some(next) = next {
                                 if found != $name::Unset {
-                                    return Err(serde::de::Error::custom(concat!("oneof: only one of" $(, " ", $text)+, " may be set")));
+                                    return Err(serde::de::Error::custom(concat!("oneof: of" $(, " \"", $text, "\"")+, " only one may be set")));
                                 }
                                 found = next;
                             }
