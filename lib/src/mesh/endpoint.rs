@@ -11,7 +11,7 @@ use super::locality::{self, Locality, Nodes};
 use super::policy::{Config, Configs, selects};
 use super::workload::Workload;
 use crate::manifest::schema::istio::{Resolution, ServiceEntry, WorkloadEntry};
-use crate::manifest::schema::kubernetes::{EndpointSlice, Endpoints, ServiceSpec};
+use crate::manifest::schema::kubernetes::{EndpointSlice, Endpoints, ServicePort, ServiceSpec};
 use crate::manifest::{Resource, schema};
 use crate::origin::Origin;
 
@@ -328,7 +328,8 @@ pub(crate) fn from_workload_entries(
     entries: &Configs<WorkloadEntry>,
 ) -> Vec<Endpoint> {
     let mut out = Vec::new();
-    if spec.selector.is_empty() {
+    // A headless Service has none of them. istiod: `controller.go: collectWorkloadInstanceEndpoints`.
+    if spec.selector.is_empty() || spec.cluster_ip == "None" {
         return out;
     }
     for entry in entries.in_namespace(namespace) {
@@ -337,13 +338,7 @@ pub(crate) fn from_workload_entries(
             continue;
         }
         for port in &spec.ports {
-            let target = match &port.target_port {
-                Some(schema::IntOrString::Int(i)) => u32::try_from(*i).ok(),
-                Some(schema::IntOrString::String(name)) => entry.spec.ports.get(name).copied(),
-                None => Some(port.port),
-            };
-            let number = entry.spec.ports.get(&port.name).copied().or(target);
-            let Some(number) = number.and_then(|n| u16::try_from(n).ok()) else { continue };
+            let Some(number) = entry_port(&entry.spec, port) else { continue };
             out.extend(from_entry(
                 &entry.spec,
                 &labels,
@@ -355,6 +350,19 @@ pub(crate) fn from_workload_entries(
         }
     }
     out
+}
+
+/// The port of a WorkloadEntry that a Service's port leads to: a name has to be in the entry's list, where a number can be
+/// replaced under the name of the Service's port. istiod: `controller.go: serviceInstanceFromWorkloadInstance`; `util.go:
+/// findServiceTargetPort`.
+pub(crate) fn entry_port(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {
+    let mapped = |name: &SmolStr| entry.ports.get(name).copied().filter(|number| *number > 0);
+    let number = match &port.target_port {
+        Some(schema::IntOrString::String(name)) => mapped(name),
+        Some(schema::IntOrString::Int(number)) => mapped(&port.name).or_else(|| u32::try_from(*number).ok()),
+        None => mapped(&port.name).or(Some(port.port)),
+    };
+    u16::try_from(number?).ok()
 }
 
 /// Labels of a WorkloadEntry: those of its specification, overlaid by its metadata's.

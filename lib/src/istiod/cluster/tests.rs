@@ -115,6 +115,24 @@ fn a_workload_entry_without_a_locality_has_that_of_its_label() {
     assert_eq!(groups(&found), [(0, 1, "r9/z9", vec!["10.0.9.9".into()])]);
 }
 
+#[test]
+fn a_workload_entry_has_to_name_the_port_that_a_service_names() {
+    let entry = |ports: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: vm, namespace: shop}}\n\
+             spec: {{address: 10.0.9.9, labels: {{app: web}}, ports: {{{ports}}}}}\n---\n"
+        )
+    };
+    let client = pod("client", "10.0.0.1", "r1.z1.s1", true, "app: client");
+    let found = |ports: &str, target: &str| {
+        let service = service("").replace("port: 80", &format!("port: 80, targetPort: {target}"));
+        addresses(&cluster(&proxy(&format!("{client}{}{service}", entry(ports))), ""))
+    };
+    assert_eq!(found("web: 8080", "web"), ["10.0.9.9"]);
+    assert!(found("http: 8080", "web").is_empty());
+    assert_eq!(found("", "8080"), ["10.0.9.9"]);
+}
+
 const OUTLIERS: &str = "outlierDetection: {consecutive5xxErrors: 3}";
 
 /// The endpoints of `web` for a rule, with addresses shortened to their last two numbers.

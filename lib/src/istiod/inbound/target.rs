@@ -16,7 +16,7 @@ use crate::manifest::Spec;
 use crate::manifest::schema::IntOrString;
 use crate::manifest::schema::istio::WorkloadEntry;
 use crate::manifest::schema::kubernetes::{self, ServiceSpec};
-use crate::mesh::endpoint::entry_labels;
+use crate::mesh::endpoint::{entry_labels, entry_port};
 use crate::mesh::{
     Address, Config, Mesh, Protocol, Registry, Resolution, Service, ServicePort, Workload, selects,
 };
@@ -50,8 +50,8 @@ fn kubernetes_targets(mesh: &Mesh, node: &Node) -> Vec<ServiceTarget> {
         return targets_of_entry(mesh, entry);
     }
     let Some(pod) = pod(mesh, node, ip) else {
-        // Only the proxy's own word: nothing says what a port's name stands for.
-        return selected(mesh, &node.namespace, &node.labels, &|_| None);
+        // Only the proxy's own word: nothing says what a port's name stands for, and istiod then takes port 0.
+        return selected(mesh, &node.namespace, &node.labels, &|name| Some(name.parse().unwrap_or(0)));
     };
     let found = selected(mesh, &pod.namespace, &pod.labels, &|name| pod.named_port(name));
     let selects_pod = |service: &Service| is_selected(service, &pod.labels);
@@ -107,7 +107,7 @@ fn selected(
                 Some(IntOrString::String(name)) => named_port(name),
                 None => Some(port.number),
             };
-            let Some(target_port) = target_port.filter(|port| *port > 0) else { continue };
+            let Some(target_port) = target_port else { continue };
             if !seen.contains(&(target_port, port.protocol)) {
                 seen.push((target_port, port.protocol));
                 out.push(ServiceTarget { service: Arc::clone(service), port: port.clone(), target_port });
@@ -162,9 +162,6 @@ fn workload_entry<'a>(mesh: &'a Mesh, node: &Node, ip: IpAddr) -> Option<&'a Ent
 /// The targets of the Services that select a WorkloadEntry. istiod: `controller.go: serviceTargetsFromWorkloadInstance`.
 fn targets_of_entry(mesh: &Mesh, entry: &Entry) -> Vec<ServiceTarget> {
     let labels = entry_labels(entry);
-    let mapped = |name: &SmolStr| {
-        entry.spec.ports.get(name).and_then(|port| u16::try_from(*port).ok()).filter(|port| *port > 0)
-    };
     let mut out = Vec::new();
     let services = kubernetes_services(mesh, &entry.namespace)
         .filter(|service| is_selected(service, &labels) && service.resolution == Resolution::ClientSideLb);
@@ -173,12 +170,7 @@ fn targets_of_entry(mesh: &Mesh, entry: &Entry) -> Vec<ServiceTarget> {
             if port.protocol == Protocol::Udp {
                 continue;
             }
-            let target_port = match &written.target_port {
-                Some(IntOrString::String(name)) => mapped(name),
-                Some(IntOrString::Int(number)) => mapped(&port.name).or_else(|| u16::try_from(*number).ok()),
-                None => mapped(&port.name).or(Some(port.number)),
-            };
-            let Some(target_port) = target_port else { continue };
+            let Some(target_port) = entry_port(&entry.spec, written) else { continue };
             out.push(ServiceTarget { service: Arc::clone(service), port: port.clone(), target_port });
         }
     }

@@ -122,6 +122,23 @@ fn names_of_ports_that_no_container_has_lead_nowhere() {
 }
 
 #[test]
+fn names_of_ports_of_a_proxy_without_pod_stand_for_port_0_and_break_its_listener() {
+    let day = "2025-01-01T00:00:00Z";
+    let proxy = Setup::new(service("a", day, "{name: http, port: 80, targetPort: web}")).proxy();
+    let targets: Vec<_> = proxy.service_targets().iter().map(|t| (t.port.number, t.target_port)).collect();
+    assert_eq!(targets, [(80, 0)]);
+    assert!(proxy.cluster("inbound|0||").is_some());
+    let listener = virtual_inbound(&proxy);
+    let matches = |name: &str| -> Vec<_> {
+        let chains = listener.filter_chains.iter().filter(|chain| chain.name == name);
+        chains.map(|chain| chain.filter_chain_match.clone()).collect()
+    };
+    let own = matches("0.0.0.0_0");
+    // Envoy refuses two chains with one match.
+    assert!(!own.is_empty() && own.iter().any(|own| matches("virtualInbound").contains(own)), "{own:?}");
+}
+
+#[test]
 fn udp_ports_get_chains_for_bytes() {
     let day = "2025-01-01T00:00:00Z";
     let manifests = format!("{POD}{}", service("a", day, "{name: dns, port: 53, protocol: UDP}"));
