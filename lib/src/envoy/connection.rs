@@ -9,6 +9,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::config::{AccessFilter, FilterChain, Listener, NetworkFilter};
 use super::decision::{ConnectionOutcome, Decision, ProxyFacts};
+use super::http::{self, Beginning};
 use super::matching::Metadata;
 use super::rbac::{self, Caller};
 use super::recorder::{Recorder, Step, StepKind};
@@ -16,7 +17,7 @@ use super::reply::ResponseFlag;
 use super::request::{ApplicationProtocol, Connection, HttpRequest, Transport};
 use super::tls::{self, Session};
 use super::xds::{Capture, Xds};
-use super::{filter_chain, http, tcp_proxy};
+use super::{filter_chain, tcp_proxy};
 use crate::origin::Origin;
 
 /// What a proxy does with a connection and its first request.
@@ -38,6 +39,20 @@ pub fn decide<X: Xds + ?Sized, R: Recorder>(
         let outcome = ConnectionOutcome::Refused { reason: reason.clone() };
         return Decision { listener: Some(listener), filter_chain: None, outcome };
     }
+    let unreadable;
+    let connection = match inspected(&listener, connection, request) {
+        Beginning::Request => connection,
+        Beginning::Other => {
+            unreadable = Connection { protocol: ApplicationProtocol::Tcp, ..connection.clone() };
+            &unreadable
+        }
+        Beginning::Endless => {
+            let origin = listener.origin.clone();
+            let outcome =
+                ConnectionOutcome::Closed { flags: Vec::new(), details: SmolStr::default(), origin };
+            return Decision { listener: Some(listener), filter_chain: None, outcome };
+        }
+    };
     let Some(chain) = filter_chain::find(&listener, connection).cloned() else {
         if recorder.enabled() {
             for miss in filter_chain::near_misses(&listener, connection) {
@@ -55,6 +70,14 @@ pub fn decide<X: Xds + ?Sized, R: Recorder>(
     let arrival = Arrival { xds, facts, capture, connection, listener: &listener, chain: &chain };
     let outcome = arrival.handle(request, recorder);
     Decision { listener: Some(listener), filter_chain: Some(chain), outcome }
+}
+
+/// What the HTTP inspector makes of a connection's bytes; a request where it does not look.
+fn inspected(listener: &Listener, connection: &Connection, request: Option<&HttpRequest>) -> Beginning {
+    let inspects = connection.transport == Transport::Plaintext
+        && matches!(connection.protocol, ApplicationProtocol::Http10 | ApplicationProtocol::Http11)
+        && listener.listener_filters.inspects_http(connection.port);
+    request.filter(|_| inspects).map_or(Beginning::Request, http::beginning)
 }
 
 /// Notes a step.

@@ -10,17 +10,15 @@ use smol_str::{SmolStr, StrExt as _};
 use super::config::VirtualHost;
 use super::recorder::{FailedCondition, NearMiss, NearMissKind};
 
-/// The host without its port.
+/// The host without its port: what follows the last colon behind an address in brackets, whatever it is.
+///
+/// Envoy: `header_utility.cc: HeaderUtility::getPortStart`.
 pub fn strip_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         // An IPv6 address in brackets has colons of its own.
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !is_open_bracket(name) => name,
+        Some((name, port)) if !port.contains(']') => name,
         _ => host,
     }
-}
-
-fn is_open_bracket(name: &str) -> bool {
-    name.starts_with('[') && !name.ends_with(']')
 }
 
 /// How well a domain fits; a larger one wins.
@@ -189,7 +187,10 @@ mod tests {
     fn a_port_counts_unless_it_is_ignored() {
         let hosts = [host(&["a.test"])];
         assert!(find(&hosts, "a.test:80", false).is_none());
-        assert!(find(&hosts, "a.test:80", true).is_some());
+        for sent in ["a.test:80", "a.test:", "a.test:x", "a.test:80,b.test"] {
+            assert!(find(&hosts, sent, true).is_some(), "{sent}");
+        }
+        assert_eq!(["[::1]:80", "[::1]", "::1"].map(strip_port), ["[::1]", "[::1]", ":"]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, StrExt as _};
 
+pub(crate) use codec::{Beginning, beginning};
 pub use failure::{failed, last_try};
 pub use response::{passing_flags, respond};
 pub use upgrade::{accepted as accepted_upgrade, passing_details};

@@ -24,6 +24,7 @@ use super::tracing;
 use crate::envoy::config::{
     Cluster, FilterChain, Listener, NetworkFilter, Route, RouteConfiguration, RouteSpecifier, Tracing,
 };
+use crate::envoy::domain::strip_port;
 use crate::envoy::xds::{Capture, VirtualHostChoice, Xds};
 use crate::manifest::schema::istio::{CaptureMode, HttpRetry, OutboundTrafficPolicyMode};
 use crate::manifest::schema::mesh_config::ProxyConfig;
@@ -386,13 +387,5 @@ impl Xds for Proxy {
 
 /// A host as virtual hosts are looked up: in lower case, without its port.
 fn normalise_host(host: &str) -> String {
-    let end = match host.rfind(':') {
-        // The colons of an IPv6 address are inside its brackets.
-        Some(colon) if host.rfind(']').is_none_or(|bracket| bracket < colon) => {
-            let digits = host.get(colon + 1..).unwrap_or_default();
-            if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) { colon } else { host.len() }
-        }
-        _ => host.len(),
-    };
-    host.get(..end).unwrap_or(host).to_lowercase()
+    strip_port(host).to_lowercase()
 }

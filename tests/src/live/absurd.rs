@@ -5,9 +5,6 @@
 use dryroute::envoy::HttpRequest;
 use smol_str::SmolStr;
 
-/// The host that the requests are for.
-const HOST: &str = "bookinfo.test";
-
 /// A path that a route takes.
 const PATH: &str = "/productpage";
 
@@ -229,11 +226,11 @@ fn short(text: &str) -> String {
     format!("{:?}", text.chars().take(60).collect::<String>())
 }
 
-/// All of them.
-pub fn requests() -> Vec<Absurd> {
+/// All of them, for a host that the proxy knows.
+pub fn requests(host: &str) -> Vec<Absurd> {
     let mut out: Vec<Absurd> = Vec::new();
     for method in methods() {
-        out.push((format!("method {}", short(&method)), request(&method, "/", HOST, &[])));
+        out.push((format!("method {}", short(&method)), request(&method, "/", host, &[])));
         // What is wrong with the method comes first, or last.
         out.push((format!("method {} and host", short(&method)), request(&method, "/a\u{1}", "a b", &[])));
     }
@@ -246,33 +243,33 @@ pub fn requests() -> Vec<Absurd> {
         ("a long line", &[("x", long.as_str())]),
         ("a control character", &control),
     ] {
-        out.push((format!("method get and {name}"), request("get", "/", HOST, lines)));
-        out.push((format!("no path and {name}"), request("GET", "nopath", HOST, lines)));
+        out.push((format!("method get and {name}"), request("get", "/", host, lines)));
+        out.push((format!("no path and {name}"), request("GET", "nopath", host, lines)));
         out.push((
             format!("a bad name and {name}"),
-            request("GET", "/", HOST, &[lines, &[("a b", "1")]].concat()),
+            request("GET", "/", host, &[lines, &[("a b", "1")]].concat()),
         ));
         out.push((
             format!("a bad length and {name}"),
-            request("GET", "/", HOST, &[lines, &[("content-length", "x")]].concat()),
+            request("GET", "/", host, &[lines, &[("content-length", "x")]].concat()),
         ));
         out.push((
             format!("a bad encoding and {name}"),
-            request("GET", "/", HOST, &[lines, &[("transfer-encoding", "x")]].concat()),
+            request("GET", "/", host, &[lines, &[("transfer-encoding", "x")]].concat()),
         ));
     }
     // The last length that is read, and the first that is not.
     for length in 61_300..61_420 {
-        out.push((format!("{length} characters"), request("GET", PATH, HOST, &[("x", &"a".repeat(length))])));
+        out.push((format!("{length} characters"), request("GET", PATH, host, &[("x", &"a".repeat(length))])));
     }
     for path in paths() {
         for method in ["GET", "OPTIONS"] {
-            out.push((format!("{method} path {}", short(&path)), request(method, &path, HOST, &[])));
+            out.push((format!("{method} path {}", short(&path)), request(method, &path, host, &[])));
         }
     }
-    for host in hosts() {
-        out.push((format!("host {}", short(&host)), request("GET", PATH, &host, &[])));
-        out.push((format!("host {} and path", short(&host)), request("GET", "/a%00b", &host, &[])));
+    for absurd in hosts() {
+        out.push((format!("host {}", short(&absurd)), request("GET", PATH, &absurd, &[])));
+        out.push((format!("host {} and path", short(&absurd)), request("GET", "/a%00b", &absurd, &[])));
     }
     for lines in lines() {
         let shown = short(
@@ -282,7 +279,7 @@ pub fn requests() -> Vec<Absurd> {
             lines.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         for method in ["GET", "HEAD"] {
             let name = format!("{method} {} lines, the first {shown}", lines.len());
-            out.push((name, request(method, PATH, HOST, &lines)));
+            out.push((name, request(method, PATH, host, &lines)));
         }
         let name = format!("{} lines, the first {shown}, and host", lines.len());
         out.push((name, request("GET", PATH, "a b", &lines)));

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use dryroute::envoy::Capture;
 use dryroute::envoy::export::{Document, Loopback, OneMachine, export};
-use dryroute::envoy::{ApplicationProtocol, Capture, Connection, Transport};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::{Loader, is_manifest};
 use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute_tests::live::lab::plaintext;
 use dryroute_tests::live::process::Scratch;
 use dryroute_tests::live::random::{self, Plan};
 use dryroute_tests::live::{Binary, Lab, Visit, absurd};
@@ -123,23 +124,16 @@ fn random_requests_fare_in_envoy_as_the_model_says() {
     assert_eq!(outcome.compared, 2000);
 }
 
-#[test]
-fn absurd_requests_get_the_answer_that_envoy_gives() {
+/// Makes absurd requests to a proxy and compares.
+fn absurd_requests(scenario: &str, proxy: &str, host: &str, capture: Capture, to: (&str, u16)) {
     let Some(lab) = Lab::open() else { return };
-    let (_, mesh) = scenarios().into_iter().find(|(name, _)| name == "bookinfo-ingress").unwrap();
-    let proxy = proxies(&mesh).into_iter().find(|p| p.node().name == "istio-ingressgateway").unwrap();
-    let connection = Connection {
-        destination: "10.244.0.20".parse().unwrap(),
-        port: 8080,
-        source: "10.244.0.10".parse().unwrap(),
-        transport: Transport::Plaintext,
-        protocol: ApplicationProtocol::Http11,
-    };
-    let (names, visits): (Vec<String>, Vec<Visit>) = absurd::requests()
+    let (_, mesh) = scenarios().into_iter().find(|(name, _)| name == scenario).unwrap();
+    let proxy = proxies(&mesh).into_iter().find(|found| found.node().name == proxy).unwrap();
+    let connection = plaintext(to.0.parse().unwrap(), to.1, "10.244.0.10".parse().unwrap());
+    let (names, visits): (Vec<String>, Vec<Visit>) = absurd::requests(host)
         .into_iter()
         .map(|(name, request)| {
-            let (capture, connection) = (Capture::Direct, connection.clone());
-            (name, Visit { capture, connection, request: Some(request) })
+            (name, Visit { capture, connection: connection.clone(), request: Some(request) })
         })
         .unzip();
     let verdicts = lab.run(&proxy, &visits).unwrap();
@@ -154,4 +148,15 @@ fn absurd_requests_get_the_answer_that_envoy_gives() {
         differ += usize::from(!verdict.differences.is_empty() || verdict.not_compared.is_some());
     }
     assert_eq!(differ, 0, "of {} requests", verdicts.len());
+}
+
+#[test]
+fn absurd_requests_to_a_gateway_get_the_answer_that_envoy_gives() {
+    let to = ("10.244.0.20", 8080);
+    absurd_requests("bookinfo-ingress", "istio-ingressgateway", "bookinfo.test", Capture::Direct, to);
+}
+
+#[test]
+fn absurd_requests_to_a_sidecar_get_the_answer_that_envoy_gives() {
+    absurd_requests("canary", "sleep", "reviews:9080", Capture::Outbound, ("10.96.4.10", 9080));
 }
