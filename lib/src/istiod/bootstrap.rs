@@ -38,7 +38,7 @@ impl Node {
             && [locality::REGION, locality::ZONE].iter().all(|name| !workload.labels.contains_key(name));
         metadata.node_name = workload.node_name.clone();
         let mut labels = workload.labels.clone();
-        let place = (&workload.locality, &metadata.cluster_id, &metadata.node_name, &metadata.network);
+        let place = (&workload.locality, &metadata.cluster_id, &metadata.node_name, &workload.network);
         locality::augment(&mut labels, place.0, place.1, place.2, place.3);
         metadata.proxy_config = Some(Arc::new(proxy_config));
         Some(Self {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+use self::locality::Preferred;
 use self::traffic_policy::{ResolvedPolicy, SendsUnhealthy};
 use super::name::{
     ALLOW_ANY_DYNAMIC_DNS_CLUSTER, BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, SubsetKey, outbound_cluster,
@@ -175,8 +176,11 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
         circuit_breakers: policy.circuit_breakers(),
         upstream_bind_config: None,
         outlier_detection: policy.outlier_detection.is_some(),
-        locality_weighted: locality::Preferred::of(proxy, service.service(), policy.load_balancer.as_ref())
-            .is_some_and(|preferred| preferred.weighs_localities(policy.outlier_detection.is_some())),
+        locality_weighted: locality::weighs_localities(
+            proxy.mesh().features(),
+            Preferred::of(proxy, service.service(), policy.load_balancer.as_ref()).as_ref(),
+            policy.outlier_detection.is_some(),
+        ),
         healthy_panic_threshold: policy
             .healthy_panic_threshold(SendsUnhealthy::of(proxy.mesh(), service.service())),
         applied: rules.chain(policy.applied.iter().cloned()).collect(),

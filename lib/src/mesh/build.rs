@@ -58,7 +58,7 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         }
     }
     let ordered = in_order(&manifests);
-    let nodes = Nodes::new(manifests.resources());
+    let nodes = Nodes::new(manifests.resources(), &config.root_namespace);
     let workloads = workloads(&ordered, &nodes, &mut addresses);
     let mut workload_by_ip = FxHashMap::default();
     let mut workload_by_name = FxHashMap::default();

@@ -186,10 +186,7 @@ impl Workloads<'_> {
             locality_known: known.is_none_or(|w| w.locality_known),
             cluster: CLUSTER_ID,
             weight: 1,
-            network: known
-                .and_then(|w| w.labels.get("topology.istio.io/network"))
-                .cloned()
-                .unwrap_or_default(),
+            network: known.map(|w| w.network.clone()).unwrap_or_default(),
             node_name: known.map(|w| w.node_name.clone()).unwrap_or_default(),
             namespace: namespace.clone(),
             workload,

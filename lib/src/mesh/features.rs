@@ -62,6 +62,10 @@ features! {
     eds_for_headless_services: "PILOT_ENABLE_EDS_FOR_HEADLESS_SERVICES" = false,
     /// Endpoints that are not ready are sent as unhealthy.
     send_unhealthy_endpoints: "PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS" = true,
+    /// Endpoints that are not ready are sent as unhealthy, whatever a DestinationRule says about health.
+    always_send_unhealthy_endpoints: "PILOT_SEND_UNHEALTHY_ENDPOINTS" = false,
+    /// The weights of localities count everywhere.
+    locality_weighted_lb_config: "ENABLE_LOCALITY_WEIGHTED_LB_CONFIG" = false,
     /// Sidecar ingress listeners are added to those of services.
     sidecar_service_inbound_listener_merge: "PILOT_ALLOW_SIDECAR_SERVICE_INBOUND_LISTENER_MERGE" = false,
     /// TLS settings of Sidecar ingress are used.

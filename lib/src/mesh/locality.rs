@@ -93,14 +93,37 @@ pub fn augment(
     }
 }
 
-/// The localities of Nodes by name.
+/// What the cluster says about where its pods run.
 #[derive(Debug, Default)]
-pub(crate) struct Nodes(FxHashMap<SmolStr, SmolStr>);
+pub(crate) struct Nodes {
+    /// The localities of Nodes by name.
+    localities: FxHashMap<SmolStr, SmolStr>,
+    /// The network of pods that name none.
+    network: SmolStr,
+}
 
 impl Nodes {
-    pub(crate) fn new<'a>(resources: impl Iterator<Item = &'a Resource>) -> Self {
-        let nodes = resources.filter(|resource| resource.kind == Kind::Node);
-        Self(nodes.map(|node| (node.meta.name.clone(), of_node(&node.meta.labels))).collect())
+    pub(crate) fn new<'a>(resources: impl Iterator<Item = &'a Resource>, root_namespace: &str) -> Self {
+        let mut out = Self::default();
+        for resource in resources {
+            let labels = &resource.meta.labels;
+            match resource.kind {
+                Kind::Node => {
+                    out.localities.insert(resource.meta.name.clone(), of_node(labels));
+                }
+                Kind::Namespace if resource.meta.name == root_namespace => {
+                    out.network = labels.get(&NETWORK).cloned().unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    /// The network of a pod: its label's, else that of the namespace that istiod runs in.
+    /// istiod: `kube/controller/controller.go: Network`.
+    pub(crate) fn network(&self, labels: &IndexMap<SmolStr, SmolStr>) -> SmolStr {
+        labels.get(&NETWORK).filter(|network| !network.is_empty()).unwrap_or(&self.network).clone()
     }
 
     /// Where something with these labels on a node runs, and whether the input says so: a label wins over its Node.
@@ -109,7 +132,9 @@ impl Nodes {
         if !written.is_empty() {
             return (written, true);
         }
-        self.0.get(node).map_or_else(|| (SmolStr::default(), false), |locality| (locality.clone(), true))
+        self.localities
+            .get(node)
+            .map_or_else(|| (SmolStr::default(), false), |locality| (locality.clone(), true))
     }
 }
 

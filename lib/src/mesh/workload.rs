@@ -80,6 +80,8 @@ pub struct Workload {
     pub node_name: SmolStr,
     /// `region/zone/subzone`; may be empty.
     pub locality: SmolStr,
+    /// Its network; may be empty.
+    pub network: SmolStr,
     /// Whether the input says where it runs: by a label, or by the Node that it is on.
     pub locality_known: bool,
     /// Who made it.
@@ -170,6 +172,7 @@ fn build(
         labels.insert(SmolStr::new_static("security.istio.io/tlsMode"), SmolStr::new_static("istio"));
     }
     let tls_mode_istio = labels.get("security.istio.io/tlsMode").is_some_and(|l| l == "istio");
+    let network = around.nodes.network(&labels);
     let (locality, locality_known) = around.nodes.locality(&labels, &spec.node_name);
     let account = [&spec.service_account_name, &spec.service_account].into_iter().find(|a| !a.is_empty());
     Workload {
@@ -201,6 +204,7 @@ fn build(
         node_name: spec.node_name.clone(),
         locality,
         locality_known,
+        network,
         origin: resource.origin("metadata.name"),
     }
 }

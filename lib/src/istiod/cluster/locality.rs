@@ -17,7 +17,7 @@ use crate::istiod::proxy::Proxy;
 use crate::manifest::schema::istio::{
     Distribute, Failover, LoadBalancerSettings, LocalityLoadBalancerSetting, ZoneAwareLoadBalancerSetting,
 };
-use crate::mesh::{Endpoint, Health, Locality, Service, TrafficDistribution, locality};
+use crate::mesh::{Endpoint, Features, Health, Locality, Service, TrafficDistribution, locality};
 use crate::origin::Origin;
 
 /// The endpoints of one locality, and of one priority once that is known.
@@ -93,8 +93,8 @@ impl<'a> Preferred<'a> {
         })
     }
 
-    /// Whether the weights of localities count. istiod: `loadbalancer.go: LocalityLBSettings.ApplyToCluster`.
-    pub fn weighs_localities(&self, outlier_detection: bool) -> bool {
+    /// Whether the weights of localities count by this setting.
+    fn weighs_localities(&self, outlier_detection: bool) -> bool {
         match &self.setting {
             Setting::Locality { setting, forced } => {
                 let ranked = !setting.failover.is_empty() || !setting.failover_priority.is_empty();
@@ -103,6 +103,18 @@ impl<'a> Preferred<'a> {
             Setting::ZoneAware(_) => false,
         }
     }
+}
+
+/// Whether the weights of localities count in a cluster. istiod: `loadbalancer.go: LocalityLBSettings.ApplyToCluster,
+/// ZoneAwareLBSettings.ApplyToCluster`.
+pub fn weighs_localities(
+    features: &Features,
+    preferred: Option<&Preferred<'_>>,
+    outlier_detection: bool,
+) -> bool {
+    let zone_aware = preferred.is_some_and(|it| matches!(it.setting, Setting::ZoneAware(_)));
+    (features.locality_weighted_lb_config && !zone_aware)
+        || preferred.is_some_and(|preferred| preferred.weighs_localities(outlier_detection))
 }
 
 /// What a service's wish for near endpoints is short for.
@@ -175,7 +187,10 @@ pub fn assign(
         client: client.clone(),
         assumption: ranking.assumption(&groups),
     });
-    if node.metadata.self_discovery && may_route_by_zone(preferred, given, &groups) {
+    if node.metadata.self_discovery
+        && !weighs_localities(proxy.mesh().features(), preferred, given.outlier_detection)
+        && may_route_by_zone(preferred, &groups)
+    {
         let origin = Origin::default("proxies that know their likes share requests by zone");
         let assumption = "requests are shared evenly among zones; how many proxies run in each is not known";
         preference.get_or_insert(Preference { origin, client, assumption: None }).assumption =
@@ -187,12 +202,12 @@ pub fn assign(
 
 /// Whether Envoy may look at zones by itself: in the first priority only, with at least two localities and a number of
 /// endpoints that are healthy. Envoy: `load_balancer_impl.cc: ZoneAwareLoadBalancerBase::earlyExitNonLocalityRouting`.
-fn may_route_by_zone(preferred: Option<&Preferred<'_>>, given: Given, groups: &[Group<'_>]) -> bool {
+fn may_route_by_zone(preferred: Option<&Preferred<'_>>, groups: &[Group<'_>]) -> bool {
     let (enabled, least) = match preferred.map(|preferred| &preferred.setting) {
         Some(Setting::ZoneAware(setting)) => (setting.enabled != Some(false), setting.min_cluster_size),
         _ => (true, None),
     };
-    if !enabled || preferred.is_some_and(|preferred| preferred.weighs_localities(given.outlier_detection)) {
+    if !enabled {
         return false;
     }
     let healthy =

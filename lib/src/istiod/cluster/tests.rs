@@ -239,6 +239,36 @@ fn endpoints_of_another_network_come_after_all_others() {
 }
 
 #[test]
+fn pods_without_a_network_of_their_own_are_in_that_of_istiods_namespace() {
+    let namespace = "apiVersion: v1\nkind: Namespace\n\
+                     metadata: {name: istio-system, labels: {topology.istio.io/network: n1}}\n---\n";
+    let entry = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm, namespace: shop}\n\
+                 spec: {address: 10.0.9.9, network: n1, locality: r2/z1, labels: {app: web}}\n---\n";
+    let client = pod("client", "10.0.0.1", "r1.z1", true, "app: client");
+    let other = pod("other", "10.0.1.1", "r3.z1", true, "app: web, topology.istio.io/network: n2");
+    let manifests =
+        format!("{namespace}{client}{other}{entry}{}", service(", trafficDistribution: PreferClose"));
+    let found = cluster(&proxy(&manifests), "");
+    assert_eq!(groups(&found).iter().map(|g| (g.0, g.2)).collect::<Vec<_>>(), [(0, "r2/z1"), (1, "r3/z1")]);
+}
+
+#[test]
+fn istiods_switches_send_all_endpoints_and_weigh_all_localities() {
+    let health = rule("trafficPolicy: {outlierDetection: {minHealthPercent: 50}}");
+    let text = format!("{}{}{health}", world(), service(""));
+    let plain = cluster(&proxy(&text), "");
+    assert_eq!((addresses(&plain).len(), plain.locality_weighted), (6, false));
+    let features = Features {
+        always_send_unhealthy_endpoints: true,
+        locality_weighted_lb_config: true,
+        ..Features::default()
+    };
+    let switched = cluster(&proxy_with(&text, "", features), "");
+    assert_eq!((addresses(&switched).len(), switched.locality_weighted), (7, true));
+    assert_eq!(switched.healthy_panic_threshold, Some(0));
+}
+
+#[test]
 fn shares_by_locality_take_the_endpoints_of_localities_that_they_do_not_name() {
     let shares = "distribute: [{from: r9/*, to: {r9/*: 100}}, {from: r1/z1/*, to: {r1/*: 80, r3/z1: 20}}]";
     let found = ranked(&format!("{}{}", service(""), locality_rule(shares)));

@@ -50,7 +50,7 @@ pub enum SendsUnhealthy {
 impl SendsUnhealthy {
     /// What holds for a service.
     pub fn of(mesh: &Mesh, service: &Service) -> Self {
-        if service.traffic_distribution.is_some() {
+        if service.traffic_distribution.is_some() || mesh.features().always_send_unhealthy_endpoints {
             Self::Always
         } else if mesh.features().send_unhealthy_endpoints {
             Self::ByDefault
