@@ -11,11 +11,51 @@ use super::config::RetryPolicy;
 use super::decision::Forward;
 use super::headers;
 use super::reply::HttpResponse;
+use crate::origin::Origin;
 
 /// The first wait where the policy gives none: `upstream.base_retry_backoff_ms`.
 const BASE_INTERVAL: Duration = Duration::from_millis(25);
 /// How many times the first wait the longest is, as `max_interval` is never set.
 const MAX_INTERVALS: u32 = 10;
+
+/// What an internal client asks for by headers. Measured with Envoy 1.40.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
+    pub(crate) retry_on: Vec<SmolStr>,
+    /// `x-envoy-max-retries`.
+    pub(crate) max_retries: Option<u32>,
+    /// `x-envoy-retriable-status-codes`.
+    pub(crate) retriable_status_codes: Vec<u16>,
+}
+
+impl Asked {
+    /// The route's policy with what is asked for: conditions add up, the number replaces the route's.
+    ///
+    /// Envoy: `retry_state_impl.cc: RetryStateImpl::create`.
+    pub(crate) fn of(self, policy: Option<&RetryPolicy>) -> Option<RetryPolicy> {
+        if policy.is_none() && self.retry_on.is_empty() {
+            return None;
+        }
+        let mut out = policy.cloned().unwrap_or_else(|| RetryPolicy {
+            retry_on: SmolStr::default(),
+            num_retries: 1,
+            per_try_timeout: None,
+            base_interval: None,
+            retriable_status_codes: Vec::new(),
+            previous_hosts: false,
+            host_selection_retry_max_attempts: 1,
+            origin: Origin::default("router: an internal client asks for retries"),
+        });
+        let conditions =
+            std::iter::once(out.retry_on.as_str()).chain(self.retry_on.iter().map(SmolStr::as_str));
+        let conditions: Vec<&str> = conditions.filter(|conditions| !conditions.is_empty()).collect();
+        out.retry_on = conditions.join(",").into();
+        out.num_retries = self.max_retries.unwrap_or(out.num_retries);
+        out.retriable_status_codes.extend(self.retriable_status_codes);
+        Some(out)
+    }
+}
 
 impl RetryPolicy {
     /// Whether one of these conditions is listed.
@@ -25,22 +65,18 @@ impl RetryPolicy {
 
     /// Whether a connection that fails is tried again. Measured with Envoy 1.40: one that times out is, too.
     pub fn retries_connection_failure(&self) -> bool {
-        self.num_retries > 0
-            && self.lists(&["5xx", "gateway-error", "reset", "connect-failure", "reset-before-request"])
+        self.lists(&["5xx", "gateway-error", "reset", "connect-failure", "reset-before-request"])
     }
 
     /// Whether a request whose connection is closed before a response is tried again.
     pub fn retries_termination(&self) -> bool {
-        self.num_retries > 0 && self.lists(&["5xx", "gateway-error", "reset"])
+        self.lists(&["5xx", "gateway-error", "reset"])
     }
 
     /// Whether a response is thrown away and the request tried again.
     ///
     /// Envoy: `retry_state_impl.cc: RetryStateImpl::wouldRetryFromHeaders`.
     pub fn retries_response(&self, response: &HttpResponse) -> bool {
-        if self.num_retries == 0 {
-            return false;
-        }
         if headers::has(&response.headers, "x-envoy-ratelimited") {
             return self.lists(&["envoy-ratelimited"]);
         }
@@ -146,7 +182,6 @@ impl Forward {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::origin::Origin;
 
     fn policy(retry_on: &str, num_retries: u32) -> RetryPolicy {
         RetryPolicy {
@@ -164,6 +199,23 @@ mod tests {
     fn response(status: u16, header: Option<(&str, &str)>) -> HttpResponse {
         let headers = header.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         HttpResponse { status, headers, body: SmolStr::default() }
+    }
+
+    #[test]
+    fn an_internal_client_adds_conditions_and_sets_the_number() {
+        let route = policy("connect-failure", 2);
+        let asked = |retry_on: &[&str], max_retries| Asked {
+            retry_on: retry_on.iter().map(SmolStr::new).collect(),
+            max_retries,
+            retriable_status_codes: vec![503],
+        };
+        let both = asked(&["5xx", "cancelled"], None).of(Some(&route)).unwrap();
+        assert_eq!((both.retry_on.as_str(), both.num_retries), ("connect-failure,5xx,cancelled", 2));
+        assert_eq!(both.retriable_status_codes, [418, 503]);
+        let alone = asked(&["5xx"], None).of(None).unwrap();
+        assert_eq!((alone.retry_on.as_str(), alone.num_retries), ("5xx", 1));
+        assert_eq!(asked(&[], Some(3)).of(Some(&route)).unwrap().num_retries, 3);
+        assert_eq!(asked(&[], Some(3)).of(None), None);
     }
 
     #[test]
@@ -194,7 +246,6 @@ mod tests {
             ("5xx,envoy-ratelimited", response(429, Some(("x-envoy-ratelimited", "true"))), true),
         ] {
             assert_eq!(policy(retry_on, 1).retries_response(&response), expected, "{retry_on} {response:?}");
-            assert!(!policy(retry_on, 0).retries_response(&response));
         }
     }
 }

@@ -160,7 +160,9 @@ impl Failure {
 
     /// What the client's proxy logs and answers, after the retries of `policy`: always with status 503.
     pub fn answer(&self, policy: Option<&RetryPolicy>) -> FailureAnswer {
-        let retries = policy.filter(|policy| self.is_retried(policy)).map_or(0, |policy| policy.num_retries);
+        // Where no retry is left from the beginning, the log still says that the limit is exceeded.
+        let retrying = policy.filter(|policy| self.is_retried(policy));
+        let retries = retrying.map_or(0, |policy| policy.num_retries);
         let (flag, reason, details) = match self {
             Self::ConnectionTermination => (
                 ResponseFlag::UpstreamConnectionTermination,
@@ -179,7 +181,7 @@ impl Failure {
             ),
         };
         let retried = if retries > 0 { "retried and the latest " } else { "" };
-        let exceeded = (retries > 0).then_some(ResponseFlag::UpstreamRetryLimitExceeded);
+        let exceeded = retrying.map(|_| ResponseFlag::UpstreamRetryLimitExceeded);
         FailureAnswer {
             flags: exceeded.into_iter().chain([flag]).collect(),
             details: format_smolstr!("upstream_reset_before_response_started{{{details}}}"),

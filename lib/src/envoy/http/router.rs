@@ -21,6 +21,7 @@ use crate::envoy::ledger::{By, GENERATED, Ledger};
 use crate::envoy::matching;
 use crate::envoy::reply::ResponseFlag;
 use crate::envoy::request::HttpRequest;
+use crate::envoy::retry::Asked;
 use crate::envoy::xds::Xds;
 use crate::origin::Origin;
 
@@ -112,6 +113,11 @@ fn forward<X: Xds + ?Sized>(
         let answer = Answer::new(status, SmolStr::default(), details, origin);
         return flight.answered(decision, answer.flag(ResponseFlag::NoClusterFound));
     };
+    let retry_policy = if stream.internal {
+        asked_retries(&mut flight).of(action.retry_policy.as_ref())
+    } else {
+        action.retry_policy.clone()
+    };
     let (timeout, per_try_timeout) =
         timeout(decision, action, &mut flight.request, &mut flight.ledger, stream.internal);
     if decision.virtual_host.as_ref().is_some_and(|host| host.include_request_attempt_count) {
@@ -139,12 +145,33 @@ fn forward<X: Xds + ?Sized>(
         found,
         timeout,
         timeout_origin: action.timeout_origin.clone(),
-        retry_policy: action.retry_policy.clone(),
+        retry_policy,
         per_try_timeout,
         auto_host_rewrite: action.host_rewrite == HostRewrite::Auto,
         origin,
     };
     flight.ends_with(HttpOutcome::Forward(forward), mirrors, set_cookies)
+}
+
+/// Takes what an internal client asks for about retries out of its request.
+fn asked_retries(flight: &mut Flight) -> Asked {
+    // Only internal clients' headers have come this far.
+    let hand = envoy!("router: this header is for this proxy");
+    let mut take = |name: &str| {
+        let lines = &mut flight.request.headers;
+        let value = headers::get(lines, name).cloned();
+        headers::remove(lines, &mut flight.ledger, name, hand);
+        value
+    };
+    for name in ["x-envoy-hedge-on-per-try-timeout", "x-envoy-retriable-header-names"] {
+        take(name);
+    }
+    let codes = take("x-envoy-retriable-status-codes").unwrap_or_default();
+    Asked {
+        retry_on: [take("x-envoy-retry-on"), take("x-envoy-retry-grpc-on")].into_iter().flatten().collect(),
+        max_retries: take("x-envoy-max-retries").and_then(|number| number.parse().ok()),
+        retriable_status_codes: codes.split(',').filter_map(|code| code.trim().parse().ok()).collect(),
+    }
 }
 
 /// The time limits of the whole and of a try, and the headers that tell the upstream.
@@ -178,9 +205,7 @@ fn timeout(
         };
         limit = take("x-envoy-upstream-rq-timeout-ms").unwrap_or(limit);
         per_try = take("x-envoy-upstream-rq-per-try-timeout-ms").unwrap_or(per_try);
-        for name in ["x-envoy-upstream-rq-timeout-alt-response", "x-envoy-retry-on", "x-envoy-max-retries"] {
-            headers::remove(&mut request.headers, ledger, name, hand);
-        }
+        headers::remove(&mut request.headers, ledger, "x-envoy-upstream-rq-timeout-alt-response", hand);
     }
     if per_try >= limit && !limit.is_zero() {
         per_try = Duration::ZERO;
