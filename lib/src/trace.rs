@@ -42,5 +42,7 @@ pub use contract::{
 };
 pub use error::TraceError;
 pub use graph::TraceGraph;
-pub use query::{Choice, ConnectTo, HttpVersion, Query, QueryError, Resolve, Scheme, Target, ToGateway};
+pub use query::{
+    Choice, ConnectTo, HttpVersion, OUTSIDE_ADDRESS, Query, QueryError, Resolve, Scheme, Target, ToGateway,
+};
 pub use tracer::Tracer;

@@ -4,11 +4,14 @@
 //! its client or gateway exists is asked later, of the mesh.
 
 use std::fmt::{self, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use smol_str::{SmolStr, format_smolstr};
 use url::{Host, Url};
+
+/// The address that a client outside of the cluster is taken to have: one of the range for documentation (RFC 5737).
+pub const OUTSIDE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 
 /// A request to ask about.
 ///

@@ -117,7 +117,7 @@ impl Differences {
 }
 
 /// Whether a text is the model's, with anything in the place of what is made at run time.
-fn matches(model: &str, envoy: &str) -> bool {
+pub(super) fn matches(model: &str, envoy: &str) -> bool {
     let mut parts = model.split(GENERATED);
     let Some(first) = parts.next() else { return model == envoy };
     let Some(mut rest) = envoy.strip_prefix(first) else { return false };

@@ -9,7 +9,9 @@ use dryroute::envoy::export::{Document, Loopback, OneMachine, export};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::{Loader, is_manifest};
 use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute::scenario::Scenario;
 use dryroute_tests::live::lab::plaintext;
+use dryroute_tests::live::path::{Fate, RunningMesh};
 use dryroute_tests::live::process::Scratch;
 use dryroute_tests::live::random::{self, Plan};
 use dryroute_tests::live::{Binary, Lab, Visit, absurd};
@@ -159,4 +161,32 @@ fn absurd_requests_to_a_gateway_get_the_answer_that_envoy_gives() {
 #[test]
 fn absurd_requests_to_a_sidecar_get_the_answer_that_envoy_gives() {
     absurd_requests("canary", "sleep", "reviews:9080", Capture::Outbound, ("10.96.4.10", 9080));
+}
+
+#[test]
+fn requests_of_every_scenario_go_through_real_envoys_hop_by_hop() {
+    let Some(binary) = Binary::find() else { return };
+    let (mut compared, mut envoys, mut not_run, mut differ) = (0, 0, Vec::new(), Vec::new());
+    for (name, mesh) in scenarios() {
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(&name).join("scenario.yaml");
+        let scenario = Scenario::parse(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let mut running = RunningMesh::start(&binary, &mesh).unwrap();
+        envoys += running.envoys();
+        for request in &scenario.requests {
+            let what = format!("{name}: {}", request.name);
+            match running.send(&request.query().unwrap()).unwrap() {
+                Fate::NotRun(reason) => not_run.push(format!("{what}: {reason}")),
+                Fate::Compared(differences) => {
+                    compared += 1;
+                    for (hop, difference) in differences {
+                        differ.push(format!("{what}: {hop}: {difference}"));
+                    }
+                }
+            }
+        }
+    }
+    println!("scenarios: {compared} requests through {envoys} Envoys; not run:\n  {}", not_run.join("\n  "));
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    assert!(compared >= 10, "only {compared} requests");
 }

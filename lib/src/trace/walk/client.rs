@@ -13,11 +13,8 @@ use crate::trace::capture::{OutboundCapture, Outgoing};
 use crate::trace::contract::{HopKind, Source, StepKind};
 use crate::trace::dns::{Answer, Resolver};
 use crate::trace::error::TraceError;
-use crate::trace::query::{HttpVersion, Query};
+use crate::trace::query::{HttpVersion, OUTSIDE_ADDRESS, Query};
 use crate::trace::source::{self, Client, Entrance, OUTSIDE};
-
-/// The address of a client outside of the cluster: one of the range for documentation (RFC 5737).
-const OUTSIDE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 
 impl Walk<'_> {
     /// Starts at the client.
