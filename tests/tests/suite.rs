@@ -27,6 +27,7 @@ mod suite {
     mod re2;
     mod samples;
     mod trace_contract;
+    mod tries;
     mod untranslated;
     mod validation;
     mod visibility;

@@ -232,7 +232,7 @@ fn own_address() -> std::net::IpAddr {
 }
 
 /// The certificate that every proxy of a run has.
-fn certificates() -> Certificates {
+pub fn certificates() -> Certificates {
     let file = |name: &str| format!("{}/data/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
     Certificates {
         certificate: file("proxy.pem"),
