@@ -146,12 +146,9 @@ fn refused_connections_are_tried_as_often_as_envoy_tries_and_answered_alike() {
         let answer = CONNECTION_REFUSED.answer(forward.retry_policy.as_ref());
         let reply = failed(&http, branch, &answer, false);
 
-        let mut bytes = client::proxy_line(source, destination, 80);
-        bytes += &format!("GET {path} HTTP/1.1\r\nhost: closed.test\r\n");
-        for (name, value) in &request.headers {
-            bytes += &format!("{name}: {value}\r\n");
-        }
-        bytes += "\r\n";
+        let lines = request.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let head = format!("GET {path} HTTP/1.1\r\nhost: closed.test\r\n{}\r\n", lines.collect::<String>());
+        let bytes = client::proxy_line(source, destination, 80) + &head;
         let (port, seen) = client::exchange(socket, bytes.as_bytes(), false).unwrap();
         let shown = |name: &str, value: &str| {
             let value = if name == "date" { "<generated>" } else { value };
