@@ -201,7 +201,11 @@ mod tests {
         Cluster {
             name: "c".into(),
             discovery_type: DiscoveryType::Eds,
-            load_assignment: Arc::new(LoadAssignment { endpoints: endpoints.collect(), preference: None }),
+            load_assignment: Arc::new(LoadAssignment {
+                endpoints: endpoints.collect(),
+                preference: None,
+                assumption: None,
+            }),
             lb_policy: "LEAST_REQUEST",
             transport: UpstreamTransport::Plaintext,
             protocol: UpstreamProtocol::Http1,

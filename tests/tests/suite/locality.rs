@@ -104,7 +104,8 @@ fn the_rule_that_prefers_an_endpoint_is_named_with_its_line() {
 #[test]
 fn where_a_pod_runs_whose_node_is_not_given_is_an_assumption_of_the_trace() {
     let trace = trace(&[nodes(&["a"]), pods(), service(""), OUTLIERS.to_owned()].concat());
-    let named = |a: &&dryroute::trace::Assumption| a.text.starts_with("default/far runs in no locality");
+    let named =
+        |a: &&dryroute::trace::Assumption| a.text.starts_with("default/far is taken to run in no locality");
     let id = &trace.assumptions.iter().find(named).unwrap().id;
     assert!(trace.outcomes.iter().all(|outcome| outcome.assumptions.contains(id)));
 }

@@ -150,6 +150,8 @@ pub struct LoadAssignment {
     pub endpoints: Vec<LocalityEndpoints>,
     /// Why priorities and weights are as they are; `None` where localities play no part.
     pub preference: Option<Preference>,
+    /// What the endpoints themselves rest on besides the input.
+    pub assumption: Option<SmolStr>,
 }
 
 /// What decided about the priorities and weights of endpoints.

@@ -196,8 +196,18 @@ pub fn assign(
         preference.get_or_insert(Preference { origin, client, assumption: None }).assumption =
             Some(SmolStr::new_static(assumption));
     }
+    let assumption = other_network(node, &groups);
     let endpoints = groups.into_iter().map(Group::finish).collect();
-    LoadAssignment { endpoints, preference }
+    LoadAssignment { endpoints, preference, assumption }
+}
+
+/// What is assumed about endpoints of another network than the client's. istiod sends the gateways of that network in their
+/// place, where it knows any. istiod: `ep_filters.go: EndpointsByNetworkFilter`.
+fn other_network(node: &Node, groups: &[Group<'_>]) -> Option<SmolStr> {
+    let own = node.labels.get(&locality::NETWORK).filter(|network| !network.is_empty())?;
+    let mut all = groups.iter().flat_map(|group| &group.members).map(|(known, _)| &known.network);
+    let other = all.find(|network| !network.is_empty() && *network != own)?;
+    Some(format_smolstr!("endpoints in network {other} are reached without a gateway between networks"))
 }
 
 /// Whether Envoy may look at zones by itself: in the first priority only, with at least two localities and a number of
@@ -350,7 +360,7 @@ impl Ranking<'_> {
         }
         let nowhere = |who: &str| {
             format_smolstr!(
-                "{who} runs in no locality: it has no label topology.istio.io/locality, and its Node is not given"
+                "{who} is taken to run in no locality: it has no label topology.istio.io/locality, and its Node is not given"
             )
         };
         if self.node.metadata.locality_assumed {

@@ -250,6 +250,8 @@ fn pods_without_a_network_of_their_own_are_in_that_of_istiods_namespace() {
         format!("{namespace}{client}{other}{entry}{}", service(", trafficDistribution: PreferClose"));
     let found = cluster(&proxy(&manifests), "");
     assert_eq!(groups(&found).iter().map(|g| (g.0, g.2)).collect::<Vec<_>>(), [(0, "r2/z1"), (1, "r3/z1")]);
+    assert!(found.load_assignment.assumption.as_ref().unwrap().contains("network n2"));
+    assert_eq!(cluster(&proxy(&format!("{}{}", world(), service(""))), "").load_assignment.assumption, None);
 }
 
 #[test]
@@ -414,7 +416,7 @@ fn where_nobody_says_where_a_pod_runs_the_ranking_is_assumed() {
     };
     let assumption = |text: &str, rule: &str| preference(text, rule).unwrap().assumption;
     assert_eq!(assumption(&world(), &outliers), None);
-    assert!(assumption(&text, &outliers).unwrap().starts_with("shop/web-2 runs in no locality"));
+    assert!(assumption(&text, &outliers).unwrap().starts_with("shop/web-2 is taken to run in no locality"));
     assert_eq!(
         assumption(&text, &locality_rule("failoverPriority: [v]")),
         None,

@@ -218,6 +218,7 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
         load_assignment: Arc::new(LoadAssignment {
             endpoints: endpoints.into_iter().collect(),
             preference: None,
+            assumption: None,
         }),
         lb_policy: if discovery_type == DiscoveryType::OriginalDst {
             "CLUSTER_PROVIDED"

@@ -101,6 +101,9 @@ impl Walk<'_> {
             self.no_endpoint(&cluster.name);
             return;
         }
+        if let Some(assumption) = &cluster.load_assignment.assumption {
+            self.rest_on(assumption.to_string());
+        }
         if let Some(assumption) = self.unknown_locality(cluster) {
             self.rest_on(assumption);
         }
@@ -130,7 +133,7 @@ impl Walk<'_> {
             return;
         }
         let note = tier_note(&preference.client, tiers, tier);
-        let name = format_smolstr!("priority {}", tier.priority);
+        let name = tier.priority.to_smolstr();
         self.step(StepKind::Priority, &name, &preference.origin, Some(note));
     }
 
