@@ -190,6 +190,7 @@ mod tests {
             istio_mutual: false,
             workload: SmolStr::default(),
             assumed: false,
+            node_assumed: false,
             origin: Origin::default("test"),
         };
         let endpoints = groups.iter().map(|(priority, weight, healthy)| LocalityEndpoints {

@@ -215,6 +215,8 @@ pub struct LbEndpoint {
     pub workload: SmolStr,
     /// Whether it is an assumption that this endpoint exists and is ready.
     pub assumed: bool,
+    /// Whether it is an assumption that this endpoint is on the proxy's node, where only such endpoints are used.
+    pub node_assumed: bool,
     /// Who made it.
     pub origin: Origin,
 }

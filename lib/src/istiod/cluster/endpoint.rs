@@ -118,10 +118,12 @@ fn found<'m>(
             && subset.is_none_or(|labels| endpoint.has_labels(labels))
             && endpoint.health != Health::Draining
             && !(without_unhealthy && endpoint.health == Health::Unhealthy);
-        let local = !service.node_local
-            || (!endpoint.node_name.is_empty() && endpoint.node_name == proxy.node().metadata.node_name);
-        if wanted && local {
-            let sent = lb_endpoint(mesh, endpoint, mode);
+        // Where nobody says on which node something runs, it is taken to be the same one, as by istiod without names.
+        let node_name = &proxy.node().metadata.node_name;
+        let unknown = endpoint.node_name.is_empty() || node_name.is_empty();
+        if wanted && (!service.node_local || unknown || endpoint.node_name == *node_name) {
+            let mut sent = lb_endpoint(mesh, endpoint, mode);
+            sent.node_assumed = service.node_local && unknown;
             groups.entry(&endpoint.locality).or_default().push((endpoint, sent));
         }
     }
@@ -156,6 +158,7 @@ fn lb_endpoint(mesh: &Mesh, endpoint: &Endpoint, mode: Option<TlsMode>) -> LbEnd
             .map(crate::mesh::Workload::full_name)
             .unwrap_or_default(),
         assumed: endpoint.assumed,
+        node_assumed: false,
         origin: endpoint.origin.clone(),
     }
 }

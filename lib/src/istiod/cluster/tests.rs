@@ -424,3 +424,25 @@ fn where_nobody_says_where_a_pod_runs_the_ranking_is_assumed() {
     );
     assert_eq!(preference(&text, ""), None);
 }
+
+#[test]
+fn of_a_service_that_stays_on_the_node_only_what_may_run_there_is_an_endpoint() {
+    let local = service(", internalTrafficPolicy: Local");
+    let unknown = cluster(&proxy(&format!("{}{local}", world())), "");
+    let members = |cluster: &Cluster| -> Vec<(SmolStr, bool)> {
+        let groups = cluster.load_assignment.endpoints.iter();
+        groups.flat_map(|group| &group.lb_endpoints).map(|e| (e.workload.clone(), e.node_assumed)).collect()
+    };
+    let assumed = members(&unknown);
+    assert_eq!(assumed.len(), 7, "nobody says where anything runs");
+    assert!(assumed.iter().all(|(_, assumed)| *assumed));
+    let placed = world().replace("spec: {containers", "spec: {nodeName: other, containers").replacen(
+        "nodeName: other",
+        "nodeName: here",
+        2,
+    );
+    let known = cluster(&proxy(&format!("{placed}{local}")), "");
+    assert_eq!(members(&known), [("shop/web-0".into(), false)]);
+    let everywhere = cluster(&proxy(&format!("{placed}{}", service(""))), "");
+    assert!(members(&everywhere).iter().all(|(_, assumed)| !assumed));
+}

@@ -209,6 +209,7 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
             istio_mutual: false,
             workload: smol_str::format_smolstr!("{}/{}", proxy.node().namespace, proxy.node().name),
             assumed: false,
+            node_assumed: false,
             origin: inbound.origin.clone(),
         }],
     });

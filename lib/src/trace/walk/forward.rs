@@ -154,8 +154,7 @@ impl Walk<'_> {
             let endpoint: &LbEndpoint = group.first;
             let mut next = flight.clone();
             let note = (group.size > 1).then(|| format!("one of {} that are alike", group.size));
-            let assumption =
-                endpoint.assumed.then(|| format!("{} has a ready endpoint", shown(endpoint, &cluster.name)));
+            let assumption = assumption(endpoint, &cluster.name);
             match &endpoint.address {
                 EndpointAddress::Socket(ip, port) => {
                     let address = super::socket(*ip, *port);
@@ -394,6 +393,17 @@ fn tier_note(client: &str, tiers: &[Tier<'_>], tier: &Tier<'_>) -> String {
         format!("priority {priority} has {healthy} of {size} ready")
     }));
     out.join("; ")
+}
+
+/// What the choice of an endpoint rests on.
+fn assumption(endpoint: &LbEndpoint, cluster: &SmolStr) -> Option<String> {
+    let what = match (endpoint.assumed, endpoint.node_assumed) {
+        (false, false) => return None,
+        (true, false) => "has a ready endpoint",
+        (true, true) => "has a ready endpoint on the client's node, where its Service wants it",
+        (false, true) => "runs on the client's node, where its Service wants it",
+    };
+    Some(format!("{} {what}", shown(endpoint, cluster)))
 }
 
 fn shown(endpoint: &LbEndpoint, cluster: &SmolStr) -> SmolStr {
