@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dryroute::envoy::config::{Cluster, EndpointAddress, Listener};
-use dryroute::envoy::export::{Document, Loopback, export};
+use dryroute::envoy::export::{Certificates, Document, Loopback, export};
 use dryroute::envoy::{
     ApplicationProtocol, Capture, Connection, ConnectionOutcome, HttpOutcome, HttpRequest, NoRecord,
     Transport, decide,
@@ -25,6 +25,7 @@ use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute_tests::live::Binary;
 use dryroute_tests::live::client::proxy_line;
+use dryroute_tests::live::lab::certificates;
 use dryroute_tests::live::process::{Process, Scratch};
 
 /// Requests that a client sends before it reads the answers.
@@ -52,8 +53,8 @@ fn mesh() -> Arc<Mesh> {
     Arc::new(Mesh::new(Loader::new().text("mesh.yaml", text).load(), MeshOptions::default()))
 }
 
-/// Sockets that the system chooses, and nothing behind the proxy.
-struct Alone;
+/// Sockets that the system chooses, certificates in files, and nothing behind the proxy.
+struct Alone(Certificates);
 
 impl Loopback for Alone {
     fn listener(&self, _: &Listener) -> SocketAddr {
@@ -66,6 +67,10 @@ impl Loopback for Alone {
 
     fn original_destination(&self, _: &Cluster) -> Option<SocketAddr> {
         None
+    }
+
+    fn certificates(&self) -> Option<&Certificates> {
+        Some(&self.0)
     }
 }
 
@@ -147,7 +152,8 @@ fn versus(c: &mut Criterion) {
     group.bench_function("model", |b| b.iter(|| black_box(once())));
     let Some(binary) = Binary::find() else { return };
     let scratch = Scratch::new().unwrap();
-    let bootstrap = export(&proxy.snapshot(), Document::Bootstrap, Some(&Alone)).document;
+    let alone = Alone(certificates());
+    let bootstrap = export(&proxy.snapshot(), Document::Bootstrap, Some(&alone)).document;
     let process = Process::start(&binary, &bootstrap, scratch.path()).unwrap();
     let to = process.listener("virtualOutbound").unwrap();
     let first = proxy_line(IpAddr::from([10, 1, 0, 1]), connection.destination, connection.port);

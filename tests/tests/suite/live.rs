@@ -1,10 +1,12 @@
 //! The model against a real Envoy: exported configurations are accepted, and random requests fare as decided.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use dryroute::envoy::Capture;
+use dryroute::envoy::config::{Cluster, EndpointAddress, Listener};
 use dryroute::envoy::export::{Document, Loopback, OneMachine, export};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::{Loader, is_manifest};
@@ -12,7 +14,7 @@ use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute::scenario::Scenario;
 use dryroute_tests::live::lab::plaintext;
 use dryroute_tests::live::path::{Fate, RunningMesh};
-use dryroute_tests::live::process::Scratch;
+use dryroute_tests::live::process::{Process, Scratch};
 use dryroute_tests::live::random::{self, Plan};
 use dryroute_tests::live::{Binary, Lab, Visit, absurd};
 use serde_json::{Value, json};
@@ -189,4 +191,33 @@ fn requests_of_every_scenario_go_through_real_envoys_hop_by_hop() {
     println!("scenarios: {compared} requests through {envoys} Envoys; not run:\n  {}", not_run.join("\n  "));
     assert!(differ.is_empty(), "{}", differ.join("\n"));
     assert!(compared >= 10, "only {compared} requests");
+}
+
+#[test]
+fn an_envoy_on_one_machine_comes_up_without_anybody_to_ask_for_certificates() {
+    let Some(envoy) = Binary::find() else { return };
+    let (_, mesh) = scenarios().into_iter().find(|(name, _)| name == "canary").unwrap();
+    let proxy = proxies(&mesh).into_iter().find(|p| p.node().name == "sleep").unwrap();
+    let bootstrap = export(&proxy.snapshot(), Document::Bootstrap, Some(&Anywhere)).document;
+    let scratch = Scratch::new().unwrap();
+    let process = Process::start(&envoy, &bootstrap, scratch.path()).unwrap();
+    assert!(process.listener("virtualInbound").is_some());
+    process.quit();
+}
+
+/// Sockets that the system chooses; nobody hands out certificates.
+struct Anywhere;
+
+impl Loopback for Anywhere {
+    fn listener(&self, _: &Listener) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    fn endpoint(&self, _: &Cluster, _: &EndpointAddress) -> Option<SocketAddr> {
+        None
+    }
+
+    fn original_destination(&self, _: &Cluster) -> Option<SocketAddr> {
+        None
+    }
 }

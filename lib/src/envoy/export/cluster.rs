@@ -252,10 +252,10 @@ fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {
         }
     } else {
         if !context.certificate.is_empty() {
-            common.set("tls_certificate_sds_secret_configs", json!([sds(&context.certificate)]));
+            common.set("tls_certificate_sds_secret_configs", json!([sds(writer, &context.certificate)]));
         }
         if !context.insecure_skip_verify {
-            set_validation(&mut common, names, &context.authority);
+            set_validation(writer, &mut common, names, &context.authority);
         }
     }
     common.set_nonempty("alpn_protocols", texts(&context.alpn_protocols));

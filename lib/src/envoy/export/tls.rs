@@ -4,13 +4,15 @@
 
 use serde_json::{Value, json};
 
-use super::Certificates;
 use super::json::Object;
+use super::{Certificates, Writer};
 
 /// Where an SDS resource name is asked for: cluster resources of istiod, all else of Istio's agent.
 ///
-/// istiod: `security/model/authentication.go: ConstructSdsSecretConfigForCredential, ConstructSdsSecretConfig`.
-pub(super) fn sds(name: &str) -> Value {
+/// Listeners wait for the agent, except on one machine, where none answers. istiod: `security/model/authentication.go:
+/// ConstructSdsSecretConfigForCredential, ConstructSdsSecretConfig`.
+pub(super) fn sds(writer: &Writer<'_>, name: &str) -> Value {
+    let patience = if writer.loopback.is_some() { "1s" } else { "0s" };
     if IN_THE_CLUSTER.iter().any(|scheme| name.starts_with(scheme)) {
         return json!({"name": name, "sds_config": {"ads": {}, "resource_api_version": "V3"}});
     }
@@ -23,7 +25,7 @@ pub(super) fn sds(name: &str) -> Value {
                 "set_node_on_first_message_only": true,
                 "transport_api_version": "V3",
             },
-            "initial_fetch_timeout": "0s",
+            "initial_fetch_timeout": patience,
             "resource_api_version": "V3",
         },
     })
@@ -33,14 +35,14 @@ pub(super) fn sds(name: &str) -> Value {
 const IN_THE_CLUSTER: [&str; 3] = ["kubernetes://", "kubernetes-gateway://", "configmap://"];
 
 /// Who signs the peer's certificate, and the names that it has to have.
-pub(super) fn set_validation(common: &mut Object, names: Vec<Value>, authority: &str) {
+pub(super) fn set_validation(writer: &Writer<'_>, common: &mut Object, names: Vec<Value>, authority: &str) {
     let mut validation = Object::new();
     validation.set_nonempty("match_subject_alt_names", names);
     common.set(
         "combined_validation_context",
         json!({
             "default_validation_context": Value::from(validation),
-            "validation_context_sds_secret_config": sds(authority),
+            "validation_context_sds_secret_config": sds(writer, authority),
         }),
     );
 }
