@@ -14,8 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use dryroute::envoy::config::{Cluster, EndpointAddress, Listener};
-use dryroute::envoy::export::{Certificates, Document, Loopback, export};
+use dryroute::envoy::export::{Document, export};
 use dryroute::envoy::{
     ApplicationProtocol, Capture, Connection, ConnectionOutcome, HttpOutcome, HttpRequest, NoRecord,
     Transport, decide,
@@ -24,6 +23,7 @@ use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute_tests::live::Binary;
+use dryroute_tests::live::alone::Alone;
 use dryroute_tests::live::client::proxy_line;
 use dryroute_tests::live::lab::certificates;
 use dryroute_tests::live::process::{Process, Scratch};
@@ -49,27 +49,6 @@ fn mesh() -> Arc<Mesh> {
         .unwrap();
     }
     Arc::new(Mesh::new(Loader::new().text("mesh.yaml", text).load(), MeshOptions::default()))
-}
-
-/// Sockets that the system chooses, certificates in files, and nothing behind the proxy.
-struct Alone(Certificates);
-
-impl Loopback for Alone {
-    fn listener(&self, _: &Listener) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
-
-    fn endpoint(&self, _: &Cluster, _: &EndpointAddress) -> Option<SocketAddr> {
-        None
-    }
-
-    fn original_destination(&self, _: &Cluster) -> Option<SocketAddr> {
-        None
-    }
-
-    fn certificates(&self) -> Option<&Certificates> {
-        Some(&self.0)
-    }
 }
 
 fn question() -> (Connection, HttpRequest) {
@@ -145,7 +124,7 @@ fn versus(c: &mut Criterion) {
     group.bench_function("model", |b| b.iter(|| black_box(once())));
     let Some(binary) = Binary::find() else { return };
     let scratch = Scratch::new().unwrap();
-    let alone = Alone(certificates());
+    let alone = Alone(Some(certificates()));
     let bootstrap = export(&proxy.snapshot(), Document::Bootstrap, Some(&alone)).document;
     let process = Process::start(&binary, &bootstrap, scratch.path()).unwrap();
     let to = process.listener("virtualOutbound").unwrap();

@@ -8,6 +8,7 @@
 #![allow(clippy::panic, clippy::indexing_slicing, clippy::string_slice, clippy::missing_panics_doc)]
 
 pub mod absurd;
+pub mod alone;
 pub mod binary;
 pub mod client;
 pub mod compare;

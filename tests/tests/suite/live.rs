@@ -1,17 +1,16 @@
 //! The model against a real Envoy: exported configurations are accepted, and random requests fare as decided.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use dryroute::envoy::Capture;
-use dryroute::envoy::config::{Cluster, EndpointAddress, Listener};
 use dryroute::envoy::export::{Document, Loopback, OneMachine, export};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::{Loader, is_manifest};
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute::scenario::Scenario;
+use dryroute_tests::live::alone::Alone;
 use dryroute_tests::live::lab::plaintext;
 use dryroute_tests::live::path::{Fate, RunningMesh};
 use dryroute_tests::live::process::{Process, Scratch};
@@ -198,26 +197,9 @@ fn an_envoy_on_one_machine_comes_up_without_anybody_to_ask_for_certificates() {
     let Some(envoy) = Binary::find() else { return };
     let (_, mesh) = scenarios().into_iter().find(|(name, _)| name == "canary").unwrap();
     let proxy = proxies(&mesh).into_iter().find(|p| p.node().name == "sleep").unwrap();
-    let bootstrap = export(&proxy.snapshot(), Document::Bootstrap, Some(&Anywhere)).document;
+    let bootstrap = export(&proxy.snapshot(), Document::Bootstrap, Some(&Alone(None))).document;
     let scratch = Scratch::new().unwrap();
     let process = Process::start(&envoy, &bootstrap, scratch.path()).unwrap();
     assert!(process.listener("virtualInbound").is_some());
     process.quit();
-}
-
-/// Sockets that the system chooses; nobody hands out certificates.
-struct Anywhere;
-
-impl Loopback for Anywhere {
-    fn listener(&self, _: &Listener) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
-
-    fn endpoint(&self, _: &Cluster, _: &EndpointAddress) -> Option<SocketAddr> {
-        None
-    }
-
-    fn original_destination(&self, _: &Cluster) -> Option<SocketAddr> {
-        None
-    }
 }
