@@ -19,6 +19,7 @@ use crate::envoy::config::{
     RouteConfiguration, RouteSpecifier, SetCurrentClientCertDetails, StringSan, TcpProxy, TrafficDirection,
     TransportProtocol, VirtualHost, WeightedTcpCluster,
 };
+use crate::envoy::overlap;
 use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass, ProxyHeaders};
 use crate::istiod::name::BLACK_HOLE_CLUSTER;
@@ -149,9 +150,9 @@ impl Context<'_> {
             traffic_direction: TrafficDirection::Inbound,
             listener_filters,
             continue_on_listener_filters_timeout: true,
+            refused: overlap(&filter_chains),
             filter_chains,
             default_filter_chain: None,
-            refused: None,
             origin,
         })
     }

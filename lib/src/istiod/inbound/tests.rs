@@ -136,6 +136,7 @@ fn names_of_ports_of_a_proxy_without_pod_stand_for_port_0_and_break_its_listener
     let own = matches("0.0.0.0_0");
     // Envoy refuses two chains with one match.
     assert!(!own.is_empty() && own.iter().any(|own| matches("virtualInbound").contains(own)), "{own:?}");
+    assert!(listener.refused.is_some());
 }
 
 #[test]
