@@ -3,6 +3,7 @@
 //! The codec's checks, path normalization, headers, virtual host and route; then the filters and the router. Envoy: `conn_manager_impl.cc:
 //! ActiveStream::decodeHeaders`, in its order. Invariant: the probabilities of a decision's branches sum to 1.
 
+mod class;
 mod codec;
 mod failure;
 mod filter;
@@ -20,7 +21,7 @@ mod upgrade;
 
 use std::sync::Arc;
 
-use smol_str::{SmolStr, StrExt as _};
+use smol_str::SmolStr;
 
 pub(crate) use codec::{Beginning, beginning};
 pub use failure::{failed, last_try};
@@ -78,7 +79,7 @@ pub(crate) fn decide<X: Xds + ?Sized, R: Recorder>(
         chunked: request.is_some_and(|request| headers::has(&request.headers, "transfer-encoding")),
         internal: false,
     };
-    let mut request = request.cloned();
+    let mut request = request.map(own);
     let mut ledger = Ledger::new(recorder.enabled());
     let refused = stream.prepare(&mut decision, request.as_mut(), &mut ledger).err();
     let request = request.unwrap_or_else(nothing);
@@ -118,6 +119,22 @@ pub(crate) struct Stream<'a, X: ?Sized> {
     chunked: bool,
     /// Whether the client is an internal one.
     internal: bool,
+}
+
+/// The proxy's own copy of a request, with room for the lines that it adds.
+fn own(request: &HttpRequest) -> HttpRequest {
+    /// More than istiod's configuration adds to most requests.
+    const ROOM: usize = 12;
+    let mut headers = Vec::with_capacity(request.headers.len() + ROOM);
+    headers.extend_from_slice(&request.headers);
+    let HttpRequest { method, path, authority, scheme, .. } = request;
+    HttpRequest {
+        method: method.clone(),
+        path: path.clone(),
+        authority: authority.clone(),
+        scheme: scheme.clone(),
+        headers,
+    }
 }
 
 /// The stand-in for bytes that are no request.
@@ -361,13 +378,13 @@ pub(crate) fn choose(host: &VirtualHost, subject: Subject<'_>) -> Choice {
 
 /// `:scheme` of a request that brings none. Envoy: `http/utility.cc: getScheme`.
 fn scheme(request: &HttpRequest, tls: bool) -> SmolStr {
-    let forwarded = headers::get(&request.headers, "x-forwarded-proto").map(|p| p.to_lowercase_smolstr());
-    match forwarded.as_deref() {
-        Some("https") => SmolStr::new_static("https"),
-        Some("http") => SmolStr::new_static("http"),
-        _ if tls => SmolStr::new_static("https"),
-        _ => SmolStr::new_static("http"),
-    }
+    let forwarded = headers::get(&request.headers, "x-forwarded-proto").map_or("", SmolStr::as_str);
+    let secure = match forwarded {
+        _ if forwarded.eq_ignore_ascii_case("https") => true,
+        _ if forwarded.eq_ignore_ascii_case("http") => false,
+        _ => tls,
+    };
+    SmolStr::new_static(if secure { "https" } else { "http" })
 }
 
 /// Tells the upstream, or later the client, the route's operation.

@@ -120,10 +120,19 @@ fn is_escaped(byte: u8) -> bool {
         || matches!(byte, b'"' | b'#' | b'<' | b'>' | b'?' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
+/// Whether a path is in canonical form at a glance.
+fn is_canonical(path: &str) -> bool {
+    let mut slash = false;
+    path.bytes().all(|byte| {
+        let plain = !is_escaped(byte) && byte != b'%' && byte != b'\\' && !(slash && byte == b'.');
+        slash = byte == b'/';
+        plain
+    })
+}
+
 /// The canonical form: unreserved characters decoded, `\` as `/`, dot segments resolved. `None`: a NUL, which is refused.
 fn canonical(path: &str) -> Option<Cow<'_, str>> {
-    let plain = |byte: u8| !is_escaped(byte) && byte != b'%' && byte != b'\\';
-    if path.bytes().all(plain) && !path.contains("/.") {
+    if is_canonical(path) {
         return Some(Cow::Borrowed(path));
     }
     let bytes = path.as_bytes();

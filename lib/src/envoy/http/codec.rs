@@ -5,6 +5,7 @@
 
 use smol_str::{SmolStr, StrExt as _, format_smolstr};
 
+use super::class::{AUTHORITY, CONTROL, TARGET, TOKEN, is_ordinary};
 use crate::envoy::config::HttpConnectionManager;
 use crate::envoy::headers::{self, Headers};
 use crate::envoy::request::HttpRequest;
@@ -76,8 +77,9 @@ pub(crate) fn read(
         let details = if wire.http2 { "http2.headers_too_large" } else { "http1.headers_too_large" };
         return Err(too_large(details));
     }
+    let ordinary = request.headers.iter().all(|(name, value)| is_ordinary(name, value));
     if !wire.http2 {
-        if has_control_characters(request) {
+        if has_control_characters(request, ordinary) {
             return Err(Refusal::bad_request("http1.invalid_characters"));
         }
         if !is_first_line(request) {
@@ -86,7 +88,8 @@ pub(crate) fn read(
         unfold(request);
         join_hosts(request);
     }
-    for (name, value) in &mut request.headers {
+    let lines = request.headers.iter_mut().filter(|_| !ordinary || options.reject_headers_with_underscores);
+    for (name, value) in lines {
         check_name(name, options)?;
         if name.bytes().any(|b| b.is_ascii_uppercase()) {
             *name = name.to_lowercase_smolstr();
@@ -126,7 +129,7 @@ pub(crate) fn read(
     if hostless {
         return Err(Refusal::MISSING_HOST);
     }
-    if !request.authority.bytes().all(is_authority) {
+    if !AUTHORITY.holds_all(&request.authority) {
         return Err(Refusal::bad_request("http.invalid_authority"));
     }
     Ok(())
@@ -155,13 +158,12 @@ fn head_size(request: &HttpRequest, http2: bool) -> usize {
     method.len() + path.len() + first + line("host", authority) + lines
 }
 
-/// Whether there are characters that no part of a request may have; what is white space to the parser is not among them.
-fn has_control_characters(request: &HttpRequest) -> bool {
-    let control =
-        |text: &SmolStr| text.bytes().any(|b| (b < b' ' && !matches!(b, b'\t' | b'\r' | b'\n')) || b == 0x7f);
+/// Whether there are characters that no part of a request may have; `ordinary` lines have none.
+fn has_control_characters(request: &HttpRequest, ordinary: bool) -> bool {
     let HttpRequest { method, path, authority, headers, .. } = request;
-    [method, path, authority].into_iter().any(control)
-        || headers.iter().any(|(name, value)| control(name) || control(value))
+    [method, path, authority].into_iter().any(|text| CONTROL.holds_any(text))
+        || (!ordinary
+            && headers.iter().any(|(name, value)| CONTROL.holds_any(name) || CONTROL.holds_any(value)))
 }
 
 /// Whether the parser takes the first line. Envoy: `http1/balsa_parser.cc: isMethodValid, isUrlValid`.
@@ -183,7 +185,7 @@ pub(crate) enum Beginning {
 /// Looks at a first line as the HTTP inspector does. Envoy: `http_inspector.cc: Filter::parseHttpHeader`. Measured with Envoy 1.40.
 pub(crate) fn beginning(request: &HttpRequest) -> Beginning {
     let HttpRequest { method, path, .. } = request;
-    if method.is_empty() || !method.bytes().all(is_token) || path.contains('\u{7f}') || !is_target(request) {
+    if method.is_empty() || !TOKEN.holds_all(method) || path.contains('\u{7f}') || !is_target(request) {
         Beginning::Other
     } else if method.len() + path.len() + "  HTTP/1.1\r\n".len() > MAX_INSPECTED_BYTES {
         Beginning::Endless
@@ -194,7 +196,7 @@ pub(crate) fn beginning(request: &HttpRequest) -> Beginning {
 
 fn is_target(request: &HttpRequest) -> bool {
     let path = request.path.as_str();
-    if path.bytes().any(|b| b >= 0x80 || b.is_ascii_whitespace()) {
+    if !TARGET.holds_all(path) {
         return false;
     }
     if request.method == "CONNECT" || path.starts_with('/') || path == "*" {
@@ -268,21 +270,13 @@ fn is_method(method: &str) -> bool {
 }
 
 fn check_name(name: &str, options: &HttpConnectionManager) -> Result<(), Refusal> {
-    if name.is_empty() || !name.bytes().all(is_token) {
+    if name.is_empty() || !TOKEN.holds_all(name) {
         return Err(Refusal::GARBAGE);
     }
     if options.reject_headers_with_underscores && name.contains('_') {
         return Err(Refusal::bad_request("http1.unexpected_underscore"));
     }
     Ok(())
-}
-
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-fn is_authority(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]@".contains(&byte)
 }
 
 /// Where a request is for: the host of a target with scheme and host replaces the Host header.
@@ -308,7 +302,7 @@ fn target(request: &mut HttpRequest, tls: bool, first: bool) -> Result<(), Refus
     let Some((authority, path)) = rest.split_at_checked(end) else { return invalid };
     // The name of a user is nobody's host.
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    if authority.is_empty() || !authority.bytes().all(is_authority) {
+    if authority.is_empty() || !AUTHORITY.holds_all(authority) {
         return invalid;
     }
     // Measured with Envoy 1.40: only a proxy that is the first one asks for it.
