@@ -128,39 +128,41 @@ fn specific<'a>(
     connection: &Connection,
     detected: &Detected<'_>,
 ) -> Option<&'a Arc<FilterChain>> {
-    let mut left: Vec<&Arc<FilterChain>> = chains.iter().collect();
-    // Keeps the chains that score best; `None` rules a chain out.
-    let mut narrow = |score: &dyn Fn(&FilterChainMatch) -> Option<usize>| {
-        let best = left.iter().filter_map(|chain| score(&chain.filter_chain_match)).max();
-        left.retain(|chain| best.is_some() && score(&chain.filter_chain_match) == best);
-        left.first().copied()
-    };
-    narrow(&|m| match m.destination_port {
-        None => Some(0),
-        Some(port) => (port == connection.port).then_some(1),
-    })?;
-    narrow(&|m| longest(&m.prefix_ranges, connection.destination))?;
-    narrow(&|m| server_name(&m.server_names, detected.server_name))?;
-    narrow(&|m| match m.transport_protocol {
-        None => Some(0),
-        Some(transport) => (transport == detected.transport).then_some(1),
-    })?;
-    // The client's first protocol that any chain knows decides.
-    narrow(&|m| {
-        if m.application_protocols.is_empty() {
-            return Some(0);
-        }
-        let offered = detected.application_protocols;
-        let place = offered.iter().position(|protocol| m.application_protocols.contains(protocol))?;
-        Some(offered.len() - place)
-    })?;
+    let offered = detected.application_protocols;
     let local = connection.source == connection.destination || connection.source.is_loopback();
-    narrow(&|m| match m.source_type {
-        ConnectionSourceType::Any => Some(0),
-        ConnectionSourceType::SameIpOrLoopback => local.then_some(1),
-        ConnectionSourceType::External => (!local).then_some(1),
-    })?;
-    narrow(&|m| longest(&m.source_prefix_ranges, connection.source))
+    // How well each criterion is met, in Envoy's order; `None` rules the chain out. Only a chain that meets the first
+    // criterion best is asked about the second, so the best list wins, and must not be ruled out anywhere.
+    let score = |m: &FilterChainMatch| {
+        [
+            match m.destination_port {
+                None => Some(0),
+                Some(port) => (port == connection.port).then_some(1),
+            },
+            longest(&m.prefix_ranges, connection.destination),
+            server_name(&m.server_names, detected.server_name),
+            match m.transport_protocol {
+                None => Some(0),
+                Some(transport) => (transport == detected.transport).then_some(1),
+            },
+            // The client's first protocol that any chain knows decides.
+            if m.application_protocols.is_empty() {
+                Some(0)
+            } else {
+                let known = |protocol: &SmolStr| m.application_protocols.contains(protocol);
+                offered.iter().position(known).map(|place| offered.len() - place)
+            },
+            match m.source_type {
+                ConnectionSourceType::Any => Some(0),
+                ConnectionSourceType::SameIpOrLoopback => local.then_some(1),
+                ConnectionSourceType::External => (!local).then_some(1),
+            },
+            longest(&m.source_prefix_ranges, connection.source),
+        ]
+    };
+    // Of equals, the last one of this order is the first of the list.
+    let scored = chains.iter().rev().map(|chain| (score(&chain.filter_chain_match), chain));
+    let (best, chain) = scored.max_by_key(|(score, _)| *score)?;
+    best.iter().all(Option::is_some).then_some(chain)
 }
 
 /// The length of the longest range that holds the address, plus one; an empty list holds every address, last.

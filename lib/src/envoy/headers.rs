@@ -165,24 +165,19 @@ pub(crate) fn set(
     hand: Hand<'_>,
 ) {
     let old = ledger_old(headers, ledger, name);
-    let text: SmolStr = value.as_str().into();
-    let mut place = None;
-    let mut i = 0;
-    headers.retain(|(key, _)| {
-        if key != name {
-            i += 1;
-            return true;
-        }
-        let first = place.is_none();
-        if first {
-            place = Some(i);
-        }
-        i += usize::from(first);
-        first
-    });
-    match place.and_then(|place| headers.get_mut(place)) {
-        Some(line) => line.1 = text,
+    let text = value.text().clone();
+    match headers.iter().position(|(key, _)| key == name) {
         None => headers.push((SmolStr::new_static(name), text)),
+        Some(place) => {
+            let mut at = 0;
+            headers.retain(|(key, _)| {
+                at += 1;
+                at <= place + 1 || key != name
+            });
+            if let Some(line) = headers.get_mut(place) {
+                line.1 = text;
+            }
+        }
     }
     ledger.note(|| HeaderChange {
         op: if old.is_some() { Op::Set } else { Op::Add },
@@ -204,7 +199,7 @@ pub(crate) fn replace(
 ) {
     let old = ledger_old(headers, ledger, name);
     headers.retain(|(key, _)| key != name);
-    headers.push((name.clone(), value.as_str().into()));
+    headers.push((name.clone(), value.text().clone()));
     ledger.note(|| HeaderChange {
         op: if old.is_some() { Op::Set } else { Op::Add },
         name: name.clone(),

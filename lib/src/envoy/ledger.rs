@@ -46,6 +46,11 @@ pub enum HeaderValue {
 impl HeaderValue {
     /// The text, with [`GENERATED`] in the place of what is made at run time.
     pub fn as_str(&self) -> &str {
+        self.text()
+    }
+
+    /// The text as it is kept, which costs nothing to share.
+    pub(crate) fn text(&self) -> &SmolStr {
         match self {
             Self::Literal(text) | Self::Generated(_, text) => text,
         }

@@ -259,24 +259,31 @@ fn traffic<X: Xds + ?Sized>(
 ) {
     let filters = &decision.http_connection_manager.http_filters;
     let fault = decision.route.as_ref().and_then(|(_, route)| route.fault.as_ref());
-    let flights = match fault {
-        Some(fault) if filters.contains(&HttpFilter::Fault) => inject(decision, flight, fault, out),
-        _ => vec![flight],
-    };
-    for mut flight in flights {
-        if filters.contains(&HttpFilter::Cors)
-            && let Some(policy) = response::cors_policy(decision)
-        {
-            match cors(decision, policy, flight) {
-                Ok(passed) => flight = passed,
-                Err(answered) => {
-                    out.push(*answered);
-                    continue;
-                }
+    match fault {
+        Some(fault) if filters.contains(&HttpFilter::Fault) => {
+            for flight in inject(decision, flight, fault, out) {
+                out.push(unharmed(stream, decision, flight));
             }
         }
-        out.push(router::run(stream, decision, flight));
+        _ => out.push(unharmed(stream, decision, flight)),
     }
+}
+
+/// CORS and the router.
+fn unharmed<X: Xds + ?Sized>(
+    stream: &Stream<'_, X>,
+    decision: &HttpDecision,
+    mut flight: Flight,
+) -> HttpBranch {
+    if decision.http_connection_manager.http_filters.contains(&HttpFilter::Cors)
+        && let Some(policy) = response::cors_policy(decision)
+    {
+        match cors(decision, policy, flight) {
+            Ok(passed) => flight = passed,
+            Err(answered) => return *answered,
+        }
+    }
+    router::run(stream, decision, flight)
 }
 
 /// Delays, then aborts; what is left goes on.
