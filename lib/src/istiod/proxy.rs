@@ -3,6 +3,7 @@
 //! The door of this room: every question about a proxy's configuration is asked here. Invariant: answers are pure
 //! functions of the mesh and the node; what is remembered only saves work.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -49,8 +50,9 @@ pub struct Proxy {
     inbound: OnceLock<Inbound>,
     gateway: OnceLock<GatewayConfig>,
     listeners: Memo<ListenerKey, Option<Arc<Listener>>>,
+    captured: Memo<(IpAddr, u16), Option<Arc<Listener>>>,
     routes: Memo<(usize, u32, u16), Routes>,
-    hosts: Memo<(SmolStr, SmolStr), Option<VirtualHostChoice>>,
+    hosts: Memo<SmolStr, Arc<Memo<SmolStr, Option<VirtualHostChoice>>>>,
     route_configurations: Memo<SmolStr, Option<Arc<RouteConfiguration>>>,
     clusters: Memo<SmolStr, Option<Arc<Cluster>>>,
 }
@@ -75,6 +77,7 @@ impl Proxy {
             inbound: OnceLock::new(),
             gateway: OnceLock::new(),
             listeners: Memo::default(),
+            captured: Memo::default(),
             routes: Memo::default(),
             hosts: Memo::default(),
             route_configurations: Memo::default(),
@@ -333,7 +336,10 @@ impl Xds for Proxy {
             return None;
         }
         match capture {
-            Capture::Outbound => self.captured_outbound(destination, port),
+            Capture::Outbound => {
+                let build = || self.captured_outbound(destination, port);
+                self.captured.get_or_insert_with((destination, port), build)
+            }
             Capture::Direct => self
                 .direct_outbound(destination, port)
                 .or_else(|| self.inbound().direct(destination, port).cloned()),
@@ -343,8 +349,11 @@ impl Xds for Proxy {
 
     fn virtual_host(&self, name: &str, host: &str) -> Option<VirtualHostChoice> {
         let host = normalise_host(host);
-        let key = (SmolStr::new(name), SmolStr::new(&host));
-        if let Some(known) = self.hosts.get(&key) {
+        let hosts = match self.hosts.get(name) {
+            Some(hosts) => hosts,
+            None => self.hosts.insert(name.into(), Arc::default()),
+        };
+        if let Some(known) = hosts.get(&*host) {
             return known;
         }
         let built = match self.node.node_type {
@@ -356,7 +365,7 @@ impl Xds for Proxy {
             route_configuration: Arc::new(configuration),
             virtual_host,
         });
-        self.hosts.insert(key, built)
+        hosts.insert(host.into(), built)
     }
 
     fn route_configuration(&self, name: &str) -> Option<Arc<RouteConfiguration>> {
@@ -386,6 +395,11 @@ impl Xds for Proxy {
 }
 
 /// A host as virtual hosts are looked up: in lower case, without its port.
-fn normalise_host(host: &str) -> String {
-    strip_port(host).to_lowercase()
+fn normalise_host(host: &str) -> Cow<'_, str> {
+    let name = strip_port(host);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
+        name.to_lowercase().into()
+    } else {
+        name.into()
+    }
 }
