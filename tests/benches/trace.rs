@@ -34,7 +34,7 @@ fn bench(c: &mut Criterion) {
     let mut query = Query::get("http://httpbin.org/get").unwrap();
     query.from = Some("default/sleep".into());
     let mut group = c.benchmark_group("trace");
-    for services in [100, 1_000, 10_000] {
+    for services in [100, 1_000, 10_000, 100_000] {
         let tracer = tracer(services);
         group.bench_with_input(BenchmarkId::new("explained", services), &tracer, |b, tracer| {
             b.iter(|| black_box(tracer.trace(&query).unwrap()));
