@@ -28,6 +28,7 @@
 //! }
 //! ```
 
+pub mod absurd;
 mod matching;
 mod platform;
 mod request;
@@ -84,7 +85,9 @@ pub fn case(requests: usize) -> impl Strategy<Value = Case> {
             let all = [services, rules, entries, gateways].into_iter().flatten();
             all.enumerate().map(|(number, resource)| named(resource, number)).collect()
         });
-    (resources, vec(request(), requests)).prop_map(|(resources, requests)| Case { resources, requests })
+    let plain = || request().boxed();
+    let request = prop_oneof![6 => plain(), 1 => absurd::absurd(plain())];
+    (resources, vec(request, requests)).prop_map(|(resources, requests)| Case { resources, requests })
 }
 
 /// Gives a resource a name of its own; gateways keep theirs, which others refer to.

@@ -87,9 +87,11 @@ pub(crate) fn decide<X: Xds + ?Sized, R: Recorder>(
     if refused.as_ref().is_none_or(|answer| answer.routed) {
         stream.route(&mut decision, &request, recorder);
     }
-    let refused = refused.or_else(|| upgrade::refused(&decision, &request).map(Box::new));
+    // The redirect to TLS is a route of its own. Envoy: `conn_manager_impl.cc: ActiveStream::decodeHeaders`.
+    let routed = decision.route.is_some() || stream.tls_redirect;
+    let refused = refused.or_else(|| upgrade::refused(&decision, &request, routed).map(Box::new));
     decision.branches = match refused {
-        Some(answer) => vec![answered(&decision, request, ledger, *answer)],
+        Some(answer) => vec![answered(arrival.xds, &decision, request, ledger, *answer)],
         None => {
             let mut request = request;
             decorate(&mut decision, &mut request, &mut ledger);
@@ -159,7 +161,7 @@ fn downstream<X: Xds + ?Sized>(
     let asks_to_close = ["connection", "proxy-connection"].into_iter().any(|name| {
         let close =
             |value: &SmolStr| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close"));
-        headers::get(lines, name).is_some_and(close)
+        lines.iter().filter(|(key, _)| key == name).any(|(_, value)| close(value))
     });
     let exchanges_metadata =
         arrival.facts.peer_metadata && manager.http_filters.contains(&HttpFilter::PeerMetadata);
@@ -231,6 +233,8 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         let http2 = self.connection.protocol == ApplicationProtocol::Http2;
         let wire = codec::Wire { http2, tls: decision.downstream.tls };
         codec::read(request, &manager, wire).map_err(refusal)?;
+        // What follows an upgrade counts as a body.
+        decision.downstream.body |= upgrade::asked(request).is_some();
         let answer = |status, details| {
             let origin = Origin::default("HTTP connection manager: path normalization");
             Box::new(Answer::new(status, SmolStr::default(), SmolStr::new_static(details), origin).closing())
@@ -416,7 +420,13 @@ fn decorate(decision: &mut HttpDecision, request: &mut HttpRequest, ledger: &mut
 }
 
 /// The branch of a request that is answered before any filter ran.
-fn answered(decision: &HttpDecision, request: HttpRequest, ledger: Ledger, mut answer: Answer) -> HttpBranch {
+fn answered<X: Xds + ?Sized>(
+    xds: &X,
+    decision: &HttpDecision,
+    request: HttpRequest,
+    ledger: Ledger,
+    mut answer: Answer,
+) -> HttpBranch {
     answer.close |= decision.downstream.body;
     let cluster = decision.route.as_ref().and_then(|(_, route)| router::cluster_of(route, None, &request));
     let reply = local_reply::build(
@@ -426,6 +436,7 @@ fn answered(decision: &HttpDecision, request: HttpRequest, ledger: Ledger, mut a
             request: &request,
             weighted: None,
             cluster: cluster.as_ref(),
+            found: cluster.as_ref().is_some_and(|cluster| xds.cluster(cluster).is_some()),
             cors_origin: None,
             recorded: ledger.is_on(),
         },

@@ -278,7 +278,7 @@ fn make(visit: &Visit, number: usize, socket: Option<SocketAddr>) -> Result<Seen
         Some(request) => {
             bytes.extend(request_bytes(request));
             client::exchange(socket, &bytes, request.method == "HEAD")
-                .map_err(|e| format!("visit {number} {} {}: {e}", request.method, request.path))?
+                .map_err(|e| format!("visit {number} {:.2000}: {e}", String::from_utf8_lossy(&bytes)))?
         }
         None => {
             bytes.extend(format!("hello {number}\n").into_bytes());

@@ -159,13 +159,18 @@ fn serve(mut stream: TcpStream, inbox: &Inbox) {
             let mut lines = head.split("\r\n");
             let request_line = lines.next().unwrap_or_default().to_owned();
             let headers = super::client::headers(lines);
-            let value = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, v)| v.clone());
+            // The last line counts, as it does for who sends the body.
+            let value = |name: &str| headers.iter().rfind(|(key, _)| key == name).map(|(_, v)| v.clone());
             let body = &received[end + 4..];
-            let used = if value("transfer-encoding").is_some() {
-                super::client::unchunk(body).map(|_| body.len())
-            } else {
-                let length = value("content-length").and_then(|v| v.parse().ok()).unwrap_or(0_usize);
-                (body.len() >= length).then_some(length)
+            let chunked = value("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked"));
+            // A proxy that reads no HTTP passes on what has no proper end.
+            let used = match value("content-length") {
+                None if chunked => super::client::unchunk(body).map(|_| body.len()),
+                Some(length) if !chunked => {
+                    let length = length.parse().unwrap_or(0_usize);
+                    (body.len() >= length).then_some(length)
+                }
+                _ => Some(body.len()),
             };
             if let Some(used) = used {
                 let answer = reply(headers.iter().map(|(k, v)| (k.as_str(), v.as_str())));

@@ -237,3 +237,39 @@ fn what_does_not_accept_an_upgrade_closes_the_connection() {
         ]
     );
 }
+
+#[test]
+fn a_fault_in_front_of_a_cluster_that_does_not_exist_tells_no_cluster() {
+    let shown = |host: &str| {
+        let mesh = rule(&format!(
+            "fault: {{abort: {{httpStatus: 418, percentage: {{value: 100}}}}}}, \
+             headers: {{response: {{set: {{x-cluster: 'c%UPSTREAM_CLUSTER%'}}}}}}, match: [{{uri: {{prefix: /{host}}}}}]"
+        ))
+        .replace("host: cart", &format!("host: {host}"));
+        let trace = trace(&mesh, "GET", &format!("http://cart/{host}"), &[]);
+        let answer = answer(&trace);
+        answer.into_iter().find(|line| line.starts_with("x-cluster")).unwrap()
+    };
+    assert_eq!(shown("cart"), "x-cluster: coutbound|80||cart.shop.svc.cluster.local");
+    // Measured with Envoy 1.40.
+    assert_eq!(shown("missing"), "x-cluster: c");
+}
+
+#[test]
+fn any_line_of_connection_asks_to_close() {
+    let answered = answer(&trace(
+        "",
+        "GET",
+        "http://cart/",
+        &[("connection", "keep-alive"), ("connection", "close"), ("connection", "keep-alive")],
+    ));
+    assert!(answered.contains(&"connection: close".to_owned()), "{answered:?}");
+}
+
+#[test]
+fn an_upgrade_is_a_body_that_an_answer_does_not_wait_for() {
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+    let mesh = rule("directResponse: {status: 200}").replace("route: [{destination: {host: cart}}], ", "");
+    let answered = answer(&trace(&mesh, "GET", "http://cart/", &upgrade));
+    assert!(answered.contains(&"connection: close".to_owned()), "{answered:?}");
+}

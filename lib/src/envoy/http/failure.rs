@@ -38,6 +38,7 @@ pub fn failed(
             request: &request,
             weighted: branch.weighted_cluster.as_ref(),
             cluster,
+            found: true,
             cors_origin: branch.cors_origin.as_ref(),
             recorded,
         },

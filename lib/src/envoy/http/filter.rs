@@ -3,6 +3,7 @@
 //! RBAC, fault injection, CORS, Istio's metadata exchange, in the connection manager's order. Envoy: `fault_filter.cc`, `cors_filter.cc`,
 //! `rbac_filter.cc`. Measured with Envoy 1.40.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smol_str::{SmolStr, format_smolstr};
@@ -10,7 +11,8 @@ use smol_str::{SmolStr, format_smolstr};
 use super::local_reply::{self, Answer, Circumstances};
 use super::{Stream, response, router};
 use crate::envoy::config::{
-    Action, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HttpFilter, TrafficDirection, WeightedCluster,
+    Action, Cluster, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HttpFilter, TrafficDirection,
+    WeightedCluster,
 };
 use crate::envoy::connection::note;
 use crate::envoy::decision::{HttpBranch, HttpDecision, HttpOutcome, Mirror};
@@ -40,6 +42,8 @@ pub(crate) struct Flight {
     pub(crate) weighted: Option<WeightedCluster>,
     /// The cluster's name.
     pub(crate) cluster: Option<SmolStr>,
+    /// The cluster, if it exists.
+    pub(crate) found: Option<Arc<Cluster>>,
     /// A delay.
     pub(crate) delay: Option<(Duration, Origin)>,
     /// The request's origin if CORS allows it.
@@ -87,6 +91,7 @@ impl Flight {
                 request: &self.request,
                 weighted: self.weighted.as_ref(),
                 cluster: self.cluster.as_ref(),
+                found: self.found.is_some(),
                 cors_origin: self.cors_origin.as_ref(),
                 recorded: self.ledger.is_on(),
             },
@@ -104,7 +109,7 @@ pub(crate) fn run<X: Xds + ?Sized, R: Recorder>(
     recorder: &mut R,
 ) -> Vec<HttpBranch> {
     let mut out = Vec::with_capacity(1);
-    let mut flights = choose(decision, request, ledger, &mut out);
+    let mut flights = choose(stream, decision, request, ledger, &mut out);
     // The filters see the same request on every branch, so their steps are noted once.
     if let Some(opaque) = security(stream, decision, &mut flights, &mut out, recorder) {
         out.extend(flights.into_iter().map(|flight| {
@@ -121,7 +126,8 @@ pub(crate) fn run<X: Xds + ?Sized, R: Recorder>(
 }
 
 /// One flight for each cluster that the route may choose; the choice is made with the route.
-fn choose(
+fn choose<X: Xds + ?Sized>(
+    stream: &Stream<'_, X>,
     decision: &HttpDecision,
     request: HttpRequest,
     ledger: Ledger,
@@ -133,6 +139,7 @@ fn choose(
         ledger,
         weighted: None,
         cluster: None,
+        found: None,
         delay: None,
         cors_origin: None,
     };
@@ -155,13 +162,15 @@ fn choose(
             .map(|cluster| Flight {
                 probability: f64::from(cluster.weight) / total as f64,
                 cluster: Some(cluster.name.clone()),
+                found: stream.xds.cluster(&cluster.name),
                 weighted: Some(cluster.clone()),
                 ..flight.clone()
             })
             .collect();
     }
     let cluster = router::cluster_of(route, None, &flight.request);
-    vec![Flight { cluster, ..flight }]
+    let found = cluster.as_ref().and_then(|name| stream.xds.cluster(name));
+    vec![Flight { cluster, found, ..flight }]
 }
 
 /// Filters in front of fault injection that look at the request alone; a filter that is not modelled ends the walk.

@@ -93,6 +93,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) weighted: Option<&'a WeightedCluster>,
     /// The cluster that was to be used.
     pub(crate) cluster: Option<&'a SmolStr>,
+    /// Whether that exists.
+    pub(crate) found: bool,
     /// The request's origin if CORS allowed it.
     pub(crate) cors_origin: Option<&'a SmolStr>,
     /// Whether the ledger is kept.
@@ -101,7 +103,7 @@ pub(crate) struct Circumstances<'a> {
 
 /// The answer as the client receives it.
 pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalReply {
-    let Circumstances { decision, request, weighted, cluster, cors_origin, recorded } = circumstances;
+    let Circumstances { decision, request, weighted, cluster, found, cors_origin, recorded } = circumstances;
     let mut ledger = Ledger::new(recorded);
     let mut lines = Headers::new();
     let hand = Hand { by: By::Istio, origin: &answer.origin };
@@ -109,8 +111,7 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
         headers::set(&mut lines, &mut ledger, name, value, hand);
     }
     if answer.operations {
-        // Neither the status nor a cluster that was not found is known yet. Envoy: `filter_manager.cc: prepareLocalReplyViaFilterChain`.
-        let found = !answer.flags.contains(&ResponseFlag::NoClusterFound);
+        // Neither the status nor a cluster that does not exist is known. Envoy: `filter_manager.cc: prepareLocalReplyViaFilterChain`.
         let subject = Subject {
             decision,
             request,

@@ -136,6 +136,7 @@ fn take(
                 ledger: Ledger::default(),
                 weighted: entry,
                 cluster: Some(cluster.clone()),
+                found: None,
                 delay: None,
                 cors_origin: None,
             };

@@ -107,7 +107,7 @@ fn forward<X: Xds + ?Sized>(
         Some(weighted) => weighted.origin.clone(),
         None => route.origin.clone(),
     };
-    let Some(found) = stream.xds.cluster(&name) else {
+    let Some(found) = flight.found.clone() else {
         let details = SmolStr::new_static("cluster_not_found");
         let status = action.cluster_not_found_response_code;
         let answer = Answer::new(status, SmolStr::default(), details, origin);

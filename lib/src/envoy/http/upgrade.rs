@@ -33,10 +33,9 @@ pub(crate) fn rejected() -> Answer {
 }
 
 /// The answer to an upgrade that is not accepted.
-pub(crate) fn refused(decision: &HttpDecision, request: &HttpRequest) -> Option<Answer> {
+pub(crate) fn refused(decision: &HttpDecision, request: &HttpRequest, routed: bool) -> Option<Answer> {
     // Where no route takes it, that comes first.
-    decision.route.as_ref()?;
-    let asked = asked(request)?;
+    let asked = asked(request).filter(|_| routed)?;
     let accepted = &decision.http_connection_manager.upgrade_types;
     if accepted.iter().any(|kind| kind.eq_ignore_ascii_case(asked)) {
         return None;
