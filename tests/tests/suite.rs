@@ -21,6 +21,7 @@ mod suite {
     mod locality;
     mod mutations;
     mod names;
+    mod patches;
     mod path_normalization;
     mod peer_authentication;
     mod properties;

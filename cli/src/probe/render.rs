@@ -60,6 +60,7 @@ impl<'a> Answer<'a> {
         for step in &record.steps {
             let kind = match step.kind {
                 recorder::StepKind::Authentication => "authentication",
+                recorder::StepKind::Patch => "patch",
                 recorder::StepKind::Authorization => "authorization",
                 _ => continue,
             };

@@ -313,6 +313,7 @@ fn one(step: &Step, width: usize) -> Line {
     };
     let label = match step.kind {
         StepKind::Authentication => "authn",
+        StepKind::Patch => "patch",
         StepKind::Authorization => "authz",
         kind => kind.as_str(),
     };

@@ -180,7 +180,9 @@ fn downstream<X: Xds + ?Sized>(
         },
         grpc: headers::joined(lines, "content-type").is_some_and(|value| is_grpc(&value)),
         head: request.is_some_and(|request| request.method == "HEAD"),
-        body: headers::has(lines, "transfer-encoding")
+        // A request that asks for an upgrade has no end. Envoy: `http1/codec_impl.cc: handling_upgrade_`.
+        body: (upgrade::is_endless(lines) && connection.protocol != ApplicationProtocol::Http2)
+            || headers::has(lines, "transfer-encoding")
             || headers::get(lines, "content-length")
                 .is_some_and(|length| length.trim().parse::<u64>() != Ok(0)),
         close: asks_to_close || connection.protocol == ApplicationProtocol::Http10,
@@ -255,6 +257,7 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
             Normalized::Reject => return Err(answer(400, "path_normalization_failed")),
             Normalized::Redirect(path) => {
                 let mut answer = answer(307, "path_normalization_failed");
+                answer.close = false;
                 answer.first.push(("location", literal(SmolStr::new(path))));
                 return Err(answer);
             }

@@ -17,6 +17,8 @@ pub enum StepKind {
     Authentication,
     /// An RBAC filter was passed, or refused the request.
     Authorization,
+    /// An EnvoyFilter that changed the HTTP connection manager.
+    Patch,
     /// A route configuration.
     RouteConfig,
     /// A virtual host.

@@ -15,23 +15,14 @@ use super::node::Node;
 use super::proxy::Proxy;
 use crate::envoy::config::{AccessFilter, HttpFilter, HttpRbac, NetworkRbac, RbacAction};
 use crate::manifest::schema::istio::{
-    ApplyTo, AuthorizationAction, ExecutionPhase, PatchContext, PluginType, PolicyTargetReference,
-    TrafficMode, TrafficSelector, WorkloadSelector,
+    AuthorizationAction, ExecutionPhase, PluginType, PolicyTargetReference, TrafficMode, TrafficSelector,
+    WorkloadSelector,
 };
 use crate::mesh::{Config, Configs, Mesh, selects};
 use crate::origin::Origin;
 
 /// The label of the proxies of a Gateway API gateway.
 const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
-
-/// The context in which an EnvoyFilter changes listeners of a class.
-const fn patch_context(class: ListenerClass) -> PatchContext {
-    match class {
-        ListenerClass::SidecarInbound => PatchContext::SidecarInbound,
-        ListenerClass::SidecarOutbound => PatchContext::SidecarOutbound,
-        ListenerClass::Gateway => PatchContext::Gateway,
-    }
-}
 
 /// A filter whose effect is not modelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +48,6 @@ impl Opaque {
 /// The filters that listeners have besides Istio's own, in istiod's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attached {
-    http_patches: Vec<Opaque>,
-    tcp_patches: Vec<Opaque>,
     custom: Vec<Opaque>,
     tokens: Vec<Opaque>,
     http_authorization: Vec<Arc<HttpRbac>>,
@@ -112,12 +101,7 @@ impl Attached {
     /// The filters of a proxy's listeners of a class: policies hold for traffic to a workload, extensions for any.
     pub fn new(proxy: &Proxy, class: ListenerClass) -> Self {
         let (mesh, node) = (proxy.mesh(), proxy.node());
-        let mut out = Self {
-            http_patches: opaque_patches(mesh, node, class, Chain::Http),
-            tcp_patches: opaque_patches(mesh, node, class, Chain::Tcp),
-            extensions: extensions(mesh, node, class),
-            ..Self::default()
-        };
+        let mut out = Self { extensions: extensions(mesh, node, class), ..Self::default() };
         if class != ListenerClass::SidecarOutbound {
             out.add_policies(mesh, node);
         }
@@ -173,9 +157,8 @@ impl Attached {
     pub fn http_filters(&self, port: u16) -> Vec<HttpFilter> {
         let plugins = |phase| self.extensions_of(phase, false, port);
         let front = self
-            .http_patches
+            .custom
             .iter()
-            .chain(&self.custom)
             .chain(plugins(ExecutionPhase::Authn))
             .chain(&self.tokens)
             .chain(plugins(ExecutionPhase::Authz));
@@ -190,23 +173,14 @@ impl Attached {
     /// The filters of a TCP chain in front of the proxy.
     pub fn access_filters(&self, port: u16) -> Vec<AccessFilter> {
         let plugins = |phase| self.extensions_of(phase, true, port);
-        let front = self
-            .tcp_patches
-            .iter()
-            .chain(&self.custom)
-            .chain(plugins(ExecutionPhase::Authn))
-            .chain(plugins(ExecutionPhase::Authz));
+        let front =
+            self.custom.iter().chain(plugins(ExecutionPhase::Authn)).chain(plugins(ExecutionPhase::Authz));
         let back = plugins(ExecutionPhase::Stats).chain(plugins(ExecutionPhase::Unspecified));
         front
             .map(Opaque::network)
             .chain(self.tcp_authorization.iter().cloned().map(AccessFilter::Rbac))
             .chain(back.map(Opaque::network))
             .collect()
-    }
-
-    /// What may change a chain that hands on bytes that nothing describes.
-    pub fn patches(&self) -> Vec<AccessFilter> {
-        self.tcp_patches.iter().map(Opaque::network).collect()
     }
 
     /// The network filters in front of an HTTP chain's connection manager: extensions only, no authorization.
@@ -254,59 +228,8 @@ fn extensions(mesh: &Mesh, node: &Node, class: ListenerClass) -> Vec<Extension> 
     all.into_iter().map(|(_, _, extension)| extension).collect()
 }
 
-/// What a filter chain ends in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chain {
-    Http,
-    Tcp,
-}
-
-fn opaque_patches(mesh: &Mesh, node: &Node, class: ListenerClass, chain: Chain) -> Vec<Opaque> {
-    envoy_filters(mesh, node, class, chain).map(|origin| Opaque::new("EnvoyFilter", origin)).collect()
-}
-
-/// The EnvoyFilters that change listeners or clusters of a proxy, root namespace first.
-/// istiod: `push_context.go: getMatchedEnvoyFilters`.
-fn envoy_filters<'a>(
-    mesh: &'a Mesh,
-    node: &'a Node,
-    class: ListenerClass,
-    chain: Chain,
-) -> impl Iterator<Item = Origin> + use<'a> {
-    let context = patch_context(class);
-    namespaces(mesh, node)
-        .flat_map(|namespace| mesh.policies().envoy_filters.in_namespace(namespace))
-        .filter(|filter| {
-            filter.spec.target_refs.is_empty()
-                && filter.spec.workload_selector.as_ref().is_none_or(|s| selects(&s.labels, &node.labels))
-        })
-        .filter_map(move |filter| {
-            let at = filter.spec.config_patches.iter().position(|patch| {
-                let own = patch.match_.as_ref().map_or(PatchContext::Any, |condition| condition.context);
-                changes(patch.apply_to, chain) && (own == PatchContext::Any || own == context)
-            })?;
-            Some(filter.origin(smol_str::format_smolstr!("spec.configPatches[{at}]")))
-        })
-}
-
-/// Whether a patch of this kind can change what a chain does.
-const fn changes(apply_to: ApplyTo, chain: Chain) -> bool {
-    match apply_to {
-        ApplyTo::Invalid | ApplyTo::Bootstrap => false,
-        ApplyTo::HttpFilter | ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => {
-            matches!(chain, Chain::Http)
-        }
-        ApplyTo::Listener
-        | ApplyTo::FilterChain
-        | ApplyTo::NetworkFilter
-        | ApplyTo::Cluster
-        | ApplyTo::ExtensionConfig
-        | ApplyTo::ListenerFilter => true,
-    }
-}
-
 /// The namespaces whose policies can hold for a workload.
-fn namespaces<'a>(mesh: &'a Mesh, node: &'a Node) -> impl Iterator<Item = &'a str> + use<'a> {
+pub(super) fn namespaces<'a>(mesh: &'a Mesh, node: &'a Node) -> impl Iterator<Item = &'a str> + use<'a> {
     let root = mesh.config().root_namespace.as_str();
     [root].into_iter().chain(Some(node.namespace.as_str()).filter(move |own| *own != root))
 }

@@ -21,6 +21,7 @@ use smol_str::SmolStr;
 pub use target::ServiceTarget;
 
 use self::chain_config::ChainConfig;
+use super::connection_manager::ListenerClass;
 use super::peer_authentication::{self, MergedPeerAuthentication};
 use super::proxy::Proxy;
 use crate::envoy::config::{Listener, ListenerAddress};
@@ -45,7 +46,8 @@ impl Inbound {
         let peer_authentication = peer_authentication::compose(proxy.mesh(), &node.namespace, &node.labels);
         let chains = chain_config::chain_configs(proxy, targets);
         let listeners = listener::build(proxy, targets, &peer_authentication, &chains);
-        Self { peer_authentication, listeners: listeners.into_iter().map(Arc::new).collect() }
+        let patched = |listener| proxy.patched(ListenerClass::SidecarInbound, listener);
+        Self { peer_authentication, listeners: listeners.into_iter().map(patched).collect() }
     }
 
     /// The listener that captured traffic reaches.

@@ -13,6 +13,7 @@ use super::attachment::Attached;
 use super::cluster;
 use super::connection_manager::{ListenerClass, ProxyHeaders};
 use super::connection_settings::Sanitation;
+use super::envoy_filter::Patches;
 use super::gateway::GatewayConfig;
 use super::inbound::{self, Inbound, ServiceTarget};
 use super::memo::Memo;
@@ -44,6 +45,7 @@ pub struct Proxy {
     scope: OnceLock<SidecarScope>,
     fallthrough: OnceLock<Arc<FilterChain>>,
     attached: [OnceLock<Attached>; 3],
+    patches: [OnceLock<Patches>; 3],
     virtual_outbound: OnceLock<Option<Arc<Listener>>>,
     http_proxy: OnceLock<Option<Arc<Listener>>>,
     service_targets: OnceLock<Vec<ServiceTarget>>,
@@ -71,6 +73,7 @@ impl Proxy {
             scope: OnceLock::new(),
             fallthrough: OnceLock::new(),
             attached: Default::default(),
+            patches: Default::default(),
             virtual_outbound: OnceLock::new(),
             http_proxy: OnceLock::new(),
             service_targets: OnceLock::new(),
@@ -127,13 +130,13 @@ impl Proxy {
 
     /// The policies and extensions of its listeners of a class.
     pub fn attached(&self, class: ListenerClass) -> &Attached {
-        let [inbound, outbound, gateway] = &self.attached;
-        let known = match class {
-            ListenerClass::SidecarInbound => inbound,
-            ListenerClass::SidecarOutbound => outbound,
-            ListenerClass::Gateway => gateway,
-        };
-        known.get_or_init(|| Attached::new(self, class))
+        of_class(&self.attached, class).get_or_init(|| Attached::new(self, class))
+    }
+
+    /// A listener of a class as EnvoyFilters leave it.
+    pub fn patched(&self, class: ListenerClass, mut listener: Listener) -> Arc<Listener> {
+        of_class(&self.patches, class).get_or_init(|| Patches::new(self, class)).apply(&mut listener);
+        Arc::new(listener)
     }
 
     /// The headers that it sets on listeners of a class.
@@ -237,16 +240,19 @@ impl Proxy {
         if let Some(known) = self.listeners.get(key) {
             return known;
         }
-        let built = listener::build(self, key).map(Arc::new);
+        let built = listener::build(self, key);
+        let built = built.map(|listener| self.patched(ListenerClass::SidecarOutbound, listener));
         self.listeners.insert(key.clone(), built)
     }
 
     fn virtual_outbound(&self) -> Option<Arc<Listener>> {
-        self.virtual_outbound.get_or_init(|| catch_all::virtual_outbound(self).map(Arc::new)).clone()
+        let patched = |listener| self.patched(ListenerClass::SidecarOutbound, listener);
+        self.virtual_outbound.get_or_init(|| catch_all::virtual_outbound(self).map(patched)).clone()
     }
 
     fn http_proxy(&self) -> Option<Arc<Listener>> {
-        self.http_proxy.get_or_init(|| catch_all::http_proxy_listener(self).map(Arc::new)).clone()
+        let patched = |listener| self.patched(ListenerClass::SidecarOutbound, listener);
+        self.http_proxy.get_or_init(|| catch_all::http_proxy_listener(self).map(patched)).clone()
     }
 
     /// The listener that a captured outbound connection is handed to.
@@ -391,6 +397,15 @@ impl Xds for Proxy {
             }
         };
         self.clusters.insert(name.into(), built.map(Arc::new))
+    }
+}
+
+/// What is kept for listeners of a class.
+fn of_class<T>([inbound, outbound, gateway]: &[T; 3], class: ListenerClass) -> &T {
+    match class {
+        ListenerClass::SidecarInbound => inbound,
+        ListenerClass::SidecarOutbound => outbound,
+        ListenerClass::Gateway => gateway,
     }
 }
 

@@ -318,6 +318,8 @@ pub enum StepKind {
     Authentication,
     /// A policy.
     Authorization,
+    /// An EnvoyFilter that changed the filter chain.
+    Patch,
     /// A route configuration.
     RouteConfig,
     /// A virtual host.
@@ -344,6 +346,7 @@ impl StepKind {
             Self::FilterChain => "filter_chain",
             Self::Authentication => "authentication",
             Self::Authorization => "authorization",
+            Self::Patch => "patch",
             Self::RouteConfig => "route_config",
             Self::VirtualHost => "virtual_host",
             Self::Route => "route",

@@ -87,7 +87,7 @@ fn validation() {
 
 #[test]
 fn routing() {
-    hold(Suite::Routing, "routing", "cases.jsonl", 338);
+    hold(Suite::Routing, "routing", "cases.jsonl", 339);
 }
 
 #[test]

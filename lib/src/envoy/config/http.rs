@@ -116,6 +116,8 @@ pub struct HttpConnectionManager {
     pub use_remote_address: bool,
     /// How many proxies in front of this one are trusted.
     pub xff_num_trusted_hops: u32,
+    /// Whether the peer's address is not appended to `x-forwarded-for` where it is the client's.
+    pub skip_xff_append: bool,
     /// Whether the internal address ranges of meshNetworks are set; unset, no address is internal.
     pub internal_addresses: Vec<ipnet::IpNet>,
     /// What happens to `x-forwarded-client-cert`.
@@ -128,6 +130,12 @@ pub struct HttpConnectionManager {
     pub server_header_transformation: ServerHeaderTransformation,
     /// Whether an `x-request-id` is made.
     pub generate_request_id: bool,
+    /// Whether an `x-request-id` from outside is kept at the edge.
+    pub preserve_external_request_id: bool,
+    /// Whether responses bring the `x-request-id` of their request.
+    pub always_set_request_id_in_response: bool,
+    /// The largest head of a request that is read, in KiB.
+    pub max_request_headers_kb: u32,
     /// Whether paths are normalised by RFC 3986.
     pub normalize_path: bool,
     /// Whether `//` becomes `/`.
@@ -150,8 +158,15 @@ pub struct HttpConnectionManager {
     pub upgrade_types: Vec<SmolStr>,
     /// The HTTP filters, in request order; the router is implied at the end.
     pub http_filters: Vec<HttpFilter>,
+    /// The EnvoyFilters that changed it, `namespace/name`, each with its patch.
+    pub patches: Vec<(SmolStr, Origin)>,
     /// Who made it.
     pub origin: Origin,
+}
+
+impl HttpConnectionManager {
+    /// The largest head of a request that Envoy reads unless it is told otherwise, in KiB.
+    pub const MAX_REQUEST_HEADERS_KB: u32 = 60;
 }
 
 /// An HTTP filter.

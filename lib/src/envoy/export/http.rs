@@ -60,12 +60,18 @@ pub(super) fn connection_manager(
     }
     out.set("use_remote_address", manager.use_remote_address);
     out.set_nonempty("xff_num_trusted_hops", manager.xff_num_trusted_hops);
+    out.set_nonempty("skip_xff_append", manager.skip_xff_append);
     if !manager.internal_addresses.is_empty() {
         let ranges: Vec<Value> = manager.internal_addresses.iter().map(|net| matching::cidr(*net)).collect();
         out.set("internal_address_config", json!({"cidr_ranges": ranges}));
     }
     client_certificate(&mut out, manager);
     out.set("generate_request_id", manager.generate_request_id);
+    out.set_nonempty("preserve_external_request_id", manager.preserve_external_request_id);
+    out.set_nonempty("always_set_request_id_in_response", manager.always_set_request_id_in_response);
+    if manager.max_request_headers_kb != HttpConnectionManager::MAX_REQUEST_HEADERS_KB {
+        out.set("max_request_headers_kb", manager.max_request_headers_kb);
+    }
     out.set("normalize_path", manager.normalize_path);
     out.set_nonempty("merge_slashes", manager.merge_slashes);
     out.set(

@@ -11,8 +11,6 @@ use crate::envoy::config::HttpConnectionManager;
 use crate::envoy::headers::{self, Headers};
 use crate::envoy::request::HttpRequest;
 
-/// Bytes of a request's headers that Envoy reads.
-const MAX_HEADER_BYTES: usize = 60 * 1024;
 /// Bytes that Envoy's parser is given at a time. Envoy: `buffer_impl.h: Slice::default_slice_size_`.
 const MAX_AT_ONCE: usize = 16 * 1024;
 /// Bytes of a first line that the HTTP inspector reads.
@@ -71,17 +69,18 @@ pub(crate) fn read(
     options: &HttpConnectionManager,
     wire: Wire,
 ) -> Result<(), Refusal> {
+    let most = options.max_request_headers_kb as usize * 1024;
     let size = head_size(request, wire.http2);
     let first = request.method.len() + request.path.len();
     // The first line is looked at as soon as it is there; what arrives with the end of the head is looked at as a whole.
-    let early = size > MAX_HEADER_BYTES || (size > MAX_AT_ONCE && first < MAX_AT_ONCE);
-    if !wire.http2 && early && first < MAX_HEADER_BYTES {
+    let early = size > most || (size > MAX_AT_ONCE && first < MAX_AT_ONCE);
+    if !wire.http2 && early && first < most {
         let proper = is_first_line(request) && !request.path.contains('\u{7f}');
         if !proper {
             return Err(Refusal::GARBAGE);
         }
     }
-    if size > MAX_HEADER_BYTES {
+    if size > most {
         let details = if wire.http2 { "http2.headers_too_large" } else { "http1.headers_too_large" };
         return Err(too_large(details));
     }
@@ -453,12 +452,16 @@ mod tests {
             route_specifier: RouteSpecifier::Rds("80".into()),
             use_remote_address: false,
             xff_num_trusted_hops: 0,
+            skip_xff_append: false,
             internal_addresses: Vec::new(),
             forward_client_cert_details: ForwardClientCertDetails::Sanitize,
             set_current_client_cert_details: SetCurrentClientCertDetails::default(),
             server_name: SmolStr::default(),
             server_header_transformation: ServerHeaderTransformation::Overwrite,
             generate_request_id: true,
+            preserve_external_request_id: false,
+            always_set_request_id_in_response: false,
+            max_request_headers_kb: HttpConnectionManager::MAX_REQUEST_HEADERS_KB,
             normalize_path: true,
             merge_slashes: false,
             path_with_escaped_slashes_action: EscapedSlashes::KeepUnchanged,
@@ -470,6 +473,7 @@ mod tests {
             preserve_header_case: false,
             upgrade_types: Vec::new(),
             http_filters: Vec::new(),
+            patches: Vec::new(),
             origin: Origin::default("a test"),
         }
     }

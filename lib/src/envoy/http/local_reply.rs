@@ -147,7 +147,7 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
     response::encode_filters(decision, cors_origin, &mut lines, &mut ledger);
     // A 400 counts as a broken message, whoever sends it. Envoy: `conn_manager_impl.cc: ActiveStream::onLocalReply`.
     let close = decision.downstream.protocol != "HTTP/2" && (answer.close || answer.status == 400);
-    response::connection_manager(decision, &mut lines, &mut ledger, close);
+    response::connection_manager(decision, request, &mut lines, &mut ledger, close);
     let has_body = !answer.body.is_empty() && !as_grpc;
     response::codec(decision, status, has_body, &mut lines, &mut ledger);
     let body = if decision.downstream.head || as_grpc { SmolStr::default() } else { answer.body };

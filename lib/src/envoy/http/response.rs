@@ -63,7 +63,7 @@ pub fn respond(
     subject.operations(lines, &mut ledger);
     encode_filters(decision, branch.cors_origin.as_ref(), lines, &mut ledger);
     let refused = upgrades && !sanitize::is_upgrade(lines);
-    connection_manager(decision, lines, &mut ledger, refused);
+    connection_manager(decision, &request, lines, &mut ledger, refused);
     codec(decision, response.status, upstream_has_body(upstream), lines, &mut ledger);
     (response, ledger.changes)
 }
@@ -219,6 +219,7 @@ fn peer_metadata(decision: &HttpDecision, lines: &mut Headers, ledger: &mut Ledg
 /// What the connection manager does to every response.
 pub(crate) fn connection_manager(
     decision: &HttpDecision,
+    request: &HttpRequest,
     lines: &mut Headers,
     ledger: &mut Ledger,
     close: bool,
@@ -249,6 +250,17 @@ pub(crate) fn connection_manager(
     }
     for name in ["transfer-encoding", "keep-alive", "proxy-connection"] {
         headers::remove(lines, ledger, name, hop);
+    }
+    if options.always_set_request_id_in_response
+        && let Some(id) = headers::get(&request.headers, "x-request-id")
+    {
+        let hand = Hand { by: By::Istio, origin: &options.origin };
+        let value = if id == GENERATED {
+            HeaderValue::Generated(Generated::RequestId, id.clone())
+        } else {
+            literal(id.clone())
+        };
+        headers::set(lines, ledger, "x-request-id", value, hand);
     }
     if close || decision.downstream.close {
         let hand = envoy!("HTTP connection manager: the connection is closed after this response");

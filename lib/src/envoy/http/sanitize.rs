@@ -73,15 +73,17 @@ pub(crate) fn request(
             Some(skip) => forwarded.as_deref().and_then(|list| nth_from_right(list, skip)),
             None => None,
         };
-        // A peer on this machine is written as the proxy's own address.
-        let appended = if peer.address.is_loopback() { facts.address } else { peer.address };
-        headers::append(
-            lines,
-            ledger,
-            &SmolStr::new_static("x-forwarded-for"),
-            literal(appended.to_smolstr()),
-            envoy!("HTTP connection manager: useRemoteAddress appends the peer to x-forwarded-for"),
-        );
+        if !options.skip_xff_append {
+            // A peer on this machine is written as the proxy's own address.
+            let appended = if peer.address.is_loopback() { facts.address } else { peer.address };
+            headers::append(
+                lines,
+                ledger,
+                &SmolStr::new_static("x-forwarded-for"),
+                literal(appended.to_smolstr()),
+                envoy!("HTTP connection manager: useRemoteAddress appends the peer to x-forwarded-for"),
+            );
+        }
         if hops == 0 || !headers::has(lines, "x-forwarded-proto") {
             let hand = envoy!("HTTP connection manager: useRemoteAddress sets x-forwarded-proto");
             headers::set(lines, ledger, "x-forwarded-proto", literal(scheme.clone()), hand);
@@ -135,7 +137,7 @@ fn remove_all(lines: &mut Headers, ledger: &mut Ledger, names: &[&str], hand: Ha
 }
 
 /// Whether the request asks to upgrade the connection. Envoy: `http/utility.cc: Utility::isUpgrade`.
-pub(crate) fn is_upgrade(lines: &Headers) -> bool {
+pub(crate) fn is_upgrade(lines: &[(SmolStr, SmolStr)]) -> bool {
     headers::has(lines, "upgrade")
         && headers::get(lines, "connection").is_some_and(|connection| {
             connection.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
@@ -199,7 +201,7 @@ fn request_id(lines: &mut Headers, ledger: &mut Ledger, options: &HttpConnection
         return;
     }
     let missing = headers::get(lines, "x-request-id").is_none_or(SmolStr::is_empty);
-    if missing || edge {
+    if missing || (edge && !options.preserve_external_request_id) {
         let value = HeaderValue::Generated(Generated::RequestId, SmolStr::new_static(GENERATED));
         headers::set(
             lines,

@@ -48,6 +48,12 @@ pub(crate) fn asked(request: &HttpRequest) -> Option<&SmolStr> {
     headers::get(&request.headers, "upgrade").filter(|_| sanitize::is_upgrade(&request.headers))
 }
 
+/// Whether a request goes on as something else behind its head: HTTP/2 alone is never spoken after an upgrade.
+pub(crate) fn is_endless(lines: &[(SmolStr, SmolStr)]) -> bool {
+    let h2c = |kind: &SmolStr| kind.eq_ignore_ascii_case("h2c");
+    sanitize::is_upgrade(lines) && !headers::get(lines, "upgrade").is_some_and(h2c)
+}
+
 /// The response that accepts a request's upgrade; `None` when it asks for none.
 pub fn accepted(request: &HttpRequest) -> Option<HttpResponse> {
     let upgrade = asked(request)?.clone();
@@ -61,9 +67,13 @@ pub fn passing_details(branch: &HttpBranch, status: u16) -> &'static str {
     if is_unsuccessful(branch, status) { UNSUCCESSFUL } else { "via_upstream" }
 }
 
-/// Whether the proxy makes its own answer of a response: errors are passed on, whatever was asked for.
+/// Whether the proxy makes its own answer of a response to a websocket's handshake: errors are passed on.
+///
+/// Envoy: `http/utility.cc: Utility::isWebSocketUpgradeRequest`; other upgrades get what the upstream says.
 pub(crate) fn is_unsuccessful(branch: &HttpBranch, status: u16) -> bool {
-    asked(&branch.request).is_some() && status != SWITCHING_PROTOCOLS && !(400..600).contains(&status)
+    asked(&branch.request).is_some_and(|kind| kind.eq_ignore_ascii_case("websocket"))
+        && status != SWITCHING_PROTOCOLS
+        && !(400..600).contains(&status)
 }
 
 /// Header operations first, then the upstream's headers, and nothing of a body.
@@ -80,7 +90,7 @@ pub(crate) fn unsuccessful(
     lines.extend(upstream.headers.iter().filter(|(name, _)| !framing.contains(&name.as_str())).cloned());
     headers::join_inline(&mut lines);
     response::encode_filters(subject.decision, branch.cors_origin.as_ref(), &mut lines, ledger);
-    response::connection_manager(subject.decision, &mut lines, ledger, true);
+    response::connection_manager(subject.decision, subject.request, &mut lines, ledger, true);
     response::codec(subject.decision, upstream.status, false, &mut lines, ledger);
     HttpResponse { status: upstream.status, headers: lines, body: SmolStr::default() }
 }

@@ -63,7 +63,8 @@ pub fn build(proxy: &Proxy, merged: &MergedGateway, number: u16) -> Vec<Arc<List
     by_bind
         .into_iter()
         .filter(|(_, chains)| !chains.is_empty())
-        .map(|(bind, chains)| Arc::new(listener(proxy, &bind, bind == wildcard, number, chains)))
+        .map(|(bind, chains)| listener(proxy, &bind, bind == wildcard, number, chains))
+        .map(|listener| proxy.patched(ListenerClass::Gateway, listener))
         .collect()
 }
 

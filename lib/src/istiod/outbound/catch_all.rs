@@ -62,13 +62,10 @@ pub fn fallthrough_chain(proxy: &Proxy) -> FilterChain {
     passthrough_chain(proxy, PASSTHROUGH_FILTER_CHAIN)
 }
 
-/// The chain of bytes that nothing describes: only patches can change it.
+/// The chain of bytes that nothing describes.
 fn passthrough_chain(proxy: &Proxy, name: SmolStr) -> FilterChain {
     let policy = &proxy.scope().outbound_traffic_policy;
-    FilterChain {
-        access_filters: proxy.attached(ListenerClass::SidecarOutbound).patches(),
-        ..tcp_chain(name, egress_cluster(policy), policy.origin.clone())
-    }
+    tcp_chain(name, egress_cluster(policy), policy.origin.clone())
 }
 
 /// The listener that every captured connection reaches first; `None` when nothing is captured.

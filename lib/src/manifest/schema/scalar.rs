@@ -17,6 +17,16 @@ impl<'de> Deserialize<'de> for Ignored {
     }
 }
 
+/// A field whose value is kept as it is written, since its schema is another program's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verbatim(pub serde_json::Value);
+
+impl<'de> Deserialize<'de> for Verbatim {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_json::Value::deserialize(deserializer).map(Self)
+    }
+}
+
 /// A duration in nanoseconds, written as Go writes durations (`1h30m`, `10s`, `250ms`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(pub i64);

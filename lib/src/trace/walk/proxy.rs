@@ -45,6 +45,7 @@ impl Walk<'_> {
                 Recorded::Listener => StepKind::Listener,
                 Recorded::FilterChain => StepKind::FilterChain,
                 Recorded::Authentication => StepKind::Authentication,
+                Recorded::Patch => StepKind::Patch,
                 Recorded::Authorization => StepKind::Authorization,
                 Recorded::RouteConfig => StepKind::RouteConfig,
                 Recorded::VirtualHost => StepKind::VirtualHost,

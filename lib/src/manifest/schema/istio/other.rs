@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use super::{LabelSelector, Labels, PolicyTargetReference, WorkloadSelector};
-use crate::manifest::schema::scalar::{Duration, Ignored, proto_enum, schema};
+use crate::manifest::schema::scalar::{Duration, Ignored, Verbatim, proto_enum, schema};
 
 schema! {
     /// Tracing, metrics and access logs.
@@ -53,7 +53,7 @@ schema! {
     /// Which requests are logged.
     AccessLogFilter { expression: SmolStr }
 
-    /// Changes to Envoy's configuration that dryroute does not model.
+    /// Changes to Envoy's configuration; the ones that are not modelled make what lies behind them unknown.
     EnvoyFilter {
         workload_selector: Option<LabelSelector>, config_patches: Vec<EnvoyConfigPatch>, priority: i32,
         target_refs: Vec<PolicyTargetReference>,
@@ -61,7 +61,7 @@ schema! {
     /// A patch.
     EnvoyConfigPatch { apply_to: ApplyTo, #[serde(rename = "match")] match_: Option<EnvoyConfigMatch>, patch: Option<EnvoyPatch> }
     /// The change.
-    EnvoyPatch { operation: PatchOperation, value: Option<Ignored>, filter_class: FilterClass }
+    EnvoyPatch { operation: PatchOperation, value: Option<Verbatim>, filter_class: FilterClass }
     /// What a patch is applied to.
     EnvoyConfigMatch {
         context: PatchContext, proxy: Option<ProxyMatch>, listener: Option<ListenerMatch>,
@@ -71,10 +71,10 @@ schema! {
     ProxyMatch { proxy_version: SmolStr, metadata: Labels }
     /// Which listeners are meant.
     ListenerMatch {
-        port_number: u32, port_name: SmolStr, filter_chain: Option<FilterChainMatch>, listener_filter: SmolStr, name: SmolStr,
+        port_number: u32, port_name: SmolStr, filter_chain: Option<ListenerFilterChainMatch>, listener_filter: SmolStr, name: SmolStr,
     }
     /// Which filter chains are meant.
-    FilterChainMatch {
+    ListenerFilterChainMatch {
         name: SmolStr, sni: SmolStr, transport_protocol: SmolStr, application_protocols: SmolStr,
         filter: Option<FilterMatch>, destination_port: u32, transport_socket: Option<Ignored>,
     }
