@@ -123,6 +123,8 @@ struct Flight {
     source: IpAddr,
     /// TLS around the bytes, the outermost last.
     layers: Vec<Transport>,
+    /// Why the last proxy that began TLS did so.
+    tls_origin: Option<Origin>,
     /// What the innermost bytes are.
     protocol: ApplicationProtocol,
     /// The request, where the innermost bytes are HTTP.

@@ -99,6 +99,7 @@ impl Walk<'_> {
             port: target.port,
             source,
             layers,
+            tls_origin: None,
             protocol,
             message: target.scheme.is_http().then(|| message(query)),
             name: target.host.clone(),

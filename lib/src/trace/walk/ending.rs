@@ -38,11 +38,18 @@ pub(super) struct Failure {
     flags: Vec<ResponseFlag>,
     details: SmolStr,
     reason: String,
+    /// Whether it is one of the bytes that a connection carries: whoever passes them on sees nothing amiss.
+    within: bool,
 }
 
 impl Failure {
     fn new(cause: Cause, reason: String) -> Self {
-        Self { cause, flags: Vec::new(), details: SmolStr::default(), reason }
+        Self { cause, flags: Vec::new(), details: SmolStr::default(), reason, within: false }
+    }
+
+    /// The other side does not speak the TLS within the connection's own. Measured with Envoy 1.40.
+    pub(super) fn within(reason: String) -> Self {
+        Self { within: true, ..Self::plaintext_server(reason) }
     }
 
     /// What a proxy makes of a connection to another proxy.
@@ -204,13 +211,11 @@ impl Walk<'_> {
                 return;
             }
             if visit.passes_bytes {
-                if !matches!(cause, Cause::Connection(upstream::Failure::ConnectionTermination)) || at < last
-                {
+                let ended = matches!(cause, Cause::Connection(upstream::Failure::ConnectionTermination));
+                if (!ended || at < last) && !failure.within && flags.is_empty() {
                     let tried =
                         [ResponseFlag::UpstreamConnectionFailure, ResponseFlag::UpstreamRetryLimitExceeded];
-                    if flags.is_empty() {
-                        flags = texts(&tried);
-                    }
+                    flags = texts(&tried);
                 }
                 if self.explain
                     && let Some(visit) = self.path.get_mut(at)
@@ -219,7 +224,9 @@ impl Walk<'_> {
                     visit.hop.log = Some(AccessLog { status: Some(0), flags, details: SmolStr::default() });
                 }
                 // A TCP proxy had taken the connection before it closes it.
-                cause = Cause::Connection(upstream::Failure::ConnectionTermination);
+                if !failure.within {
+                    cause = Cause::Connection(upstream::Failure::ConnectionTermination);
+                }
             }
         }
         let verdict = Verdict {

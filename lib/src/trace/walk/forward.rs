@@ -297,7 +297,7 @@ impl Walk<'_> {
         }
         let name = flight.name.clone();
         self.enter(HopKind::External, &name, None, &flight);
-        self.delivered();
+        self.served(&name, &flight);
     }
 
     /// Connects to a Service as Kubernetes does: any ready endpoint of the port.
@@ -367,7 +367,24 @@ impl Walk<'_> {
             self.failed(&Failure::plaintext_server(reason));
             return;
         }
-        self.delivered();
+        self.served(&workload.full_name(), &flight);
+    }
+
+    /// Arrives at a server behind all proxies, which ends TLS once at most.
+    fn served(&mut self, server: &str, flight: &Flight) {
+        if flight.layers.len() < 2 {
+            self.delivered();
+            return;
+        }
+        self.rest_on(format!("{server} speaks no TLS within TLS"));
+        let rule = flight.tls_origin.as_ref().map(|origin| {
+            let place = self.place(origin);
+            let at = place.location().map(|at| format!(" ({}:{})", at.file, at.line)).unwrap_or_default();
+            format!("{place}{at}")
+        });
+        let rule = rule.unwrap_or_else(|| "a proxy".to_owned());
+        let reason = format!("what had TLS already was wrapped in TLS by {rule}; {server} would not read it");
+        self.failed(&Failure::within(reason));
     }
 
     /// The cluster exists and has nobody to send to.
@@ -423,6 +440,14 @@ fn protect(
     let client = Client { identity: &member.facts.identity, overrides_alpn: true };
     match transport(cluster, endpoint, protocol, host, client) {
         Transport::Plaintext => {}
-        tls @ Transport::Tls { .. } => flight.layers.push(tls),
+        tls @ Transport::Tls { .. } => {
+            flight.layers.push(tls);
+            flight.tls_origin = match &cluster.transport {
+                UpstreamTransport::Plaintext => None,
+                UpstreamTransport::Tls(context) | UpstreamTransport::Auto(context) => {
+                    Some(context.origin.clone())
+                }
+            };
+        }
     }
 }
