@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dryroute::trace::{Hop, Outcome, StepKind, Trace, VerdictKind};
+use dryroute::trace::{Hop, HopKind, Outcome, StepKind, Trace, VerdictKind};
 use smol_str::SmolStr;
 
 use super::client::Answer;
@@ -24,7 +24,8 @@ pub(super) fn compare(
 ) -> Vec<(SmolStr, Difference)> {
     let mut out = Vec::new();
     let mut used: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut last = None;
+    // Without any proxy, what the client sends is what arrives.
+    let mut last = trace.hops.iter().find(|hop| hop.kind == HopKind::Client);
     let delivered = outcome.verdict.kind == VerdictKind::Delivered;
     for own in outcome.path.iter().filter_map(|id| hop(trace, outcome, id)) {
         let Some(proxy) = &own.proxy else { continue };

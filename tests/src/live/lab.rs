@@ -233,9 +233,14 @@ fn own_address() -> std::net::IpAddr {
 
 /// The certificate that every proxy of a run has.
 pub fn certificates() -> Certificates {
+    certificate_of("proxy")
+}
+
+/// One of the certificates of `data/certificates`.
+pub(super) fn certificate_of(name: &str) -> Certificates {
     let file = |name: &str| format!("{}/data/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
     Certificates {
-        certificate: file("proxy.pem"),
+        certificate: file(&format!("{name}.pem")),
         private_key: file("proxy.key"),
         authority: file("authority.pem"),
     }

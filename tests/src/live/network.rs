@@ -9,12 +9,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dryroute::envoy::config::{Cluster, EndpointAddress, Listener, UpstreamTlsMode, UpstreamTransport};
+use dryroute::envoy::config::{Cluster, EndpointAddress, Listener};
 use dryroute::envoy::export::{Certificates, Loopback};
 use smol_str::SmolStr;
 
 use super::client::proxy_line;
-use super::upstream::Upstream;
+use super::upstream::{HANDSHAKE, Upstream};
 
 /// An address of the mesh that an Envoy listens behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Door {
     pub socket: SocketAddr,
 }
 
-/// An endpoint of one proxy's cluster.
+/// An endpoint of one proxy's cluster, or what a client dials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Endpoint {
     source: IpAddr,
@@ -36,12 +36,16 @@ struct Endpoint {
     address: Option<(IpAddr, u16)>,
     /// The name of an endpoint that has no address.
     name: SmolStr,
+    /// The Envoy that takes the connection, whoever has the address: a client's own sidecar.
+    through: Option<SocketAddr>,
 }
 
 #[derive(Debug, Default)]
 struct Map {
     endpoints: Vec<Endpoint>,
     doors: Vec<Door>,
+    /// Who ends TLS for stand-ins.
+    tls: Option<SocketAddr>,
 }
 
 /// The network of one mesh.
@@ -74,6 +78,19 @@ impl Network {
     /// Lets an Envoy be found.
     pub fn add_door(&self, door: Door) {
         self.lock().doors.push(door);
+    }
+
+    /// Lets stand-ins that are spoken to in TLS have it ended by the Envoy at `socket`, which speaks the PROXY protocol.
+    pub fn end_tls(&self, socket: SocketAddr) {
+        self.lock().tls = Some(socket);
+    }
+
+    /// An address for a client that does not speak the PROXY protocol: what it dials there arrives at the Envoy at `door`
+    /// as a connection from `source` to `address`, or at a stand-in.
+    pub fn dial(&self, door: Option<SocketAddr>, source: IpAddr, address: (IpAddr, u16)) -> SocketAddr {
+        let (cluster, name) = (SmolStr::new_static("client"), SmolStr::default());
+        let address = door.map(|_| address);
+        self.number(Endpoint { source, cluster, address, name, through: door })
     }
 
     /// The Envoy behind an address.
@@ -134,25 +151,18 @@ impl Loopback for View<'_> {
             EndpointAddress::Pipe(path) => (None, path.clone()),
         };
         let cluster = cluster.name.clone();
-        Some(self.network.number(Endpoint { source: self.source, cluster, address, name }))
+        let source = self.source;
+        Some(self.network.number(Endpoint { source, cluster, address, name, through: None }))
     }
 
     fn original_destination(&self, cluster: &Cluster) -> Option<SocketAddr> {
         let (cluster, name) = (cluster.name.clone(), SmolStr::default());
-        Some(self.network.number(Endpoint { source: self.source, cluster, address: None, name }))
+        let source = self.source;
+        Some(self.network.number(Endpoint { source, cluster, address: None, name, through: None }))
     }
 
     fn certificates(&self) -> Option<&Certificates> {
         Some(&self.certificates)
-    }
-
-    /// Stand-ins speak no TLS; the proxies of the mesh do.
-    fn keeps_tls(&self, cluster: &Cluster) -> bool {
-        match &cluster.transport {
-            UpstreamTransport::Auto(_) => true,
-            UpstreamTransport::Tls(context) => context.mode == UpstreamTlsMode::IstioMutual,
-            UpstreamTransport::Plaintext => false,
-        }
     }
 
     fn access_log(&self) -> Option<&str> {
@@ -160,24 +170,38 @@ impl Loopback for View<'_> {
     }
 }
 
+/// Whether the first byte of a connection is one of a TLS handshake; waits for it, since clients speak first here.
+fn begins_tls(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    stream.peek(&mut first).is_ok_and(|read| read == 1) && first == [HANDSHAKE]
+}
+
 /// Takes a connection to where it leads.
 fn carry(near: TcpStream, map: &Mutex<Map>, upstream: &Upstream) {
     let Ok(SocketAddr::V4(local)) = near.local_addr() else { return };
     let [_, _, high, low] = local.ip().octets();
     let number = u16::from_be_bytes([high, low]);
-    let (endpoint, door) = {
+    let (endpoint, door, tls) = {
         let map = map.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(endpoint) = usize::from(number).checked_sub(1).and_then(|at| map.endpoints.get(at)) else {
             return;
         };
-        (endpoint.clone(), endpoint.address.and_then(|(ip, port)| map.door(ip, port)))
+        let behind = || endpoint.address.and_then(|(ip, port)| map.door(ip, port));
+        (endpoint.clone(), endpoint.through.or_else(behind), map.tls)
     };
-    let Ok(mut far) = TcpStream::connect(door.unwrap_or_else(|| upstream.address(number))) else { return };
-    if let (Some(_), Some((ip, port))) = (door, endpoint.address) {
-        let line = proxy_line(endpoint.source, ip, port);
-        if io::Write::write_all(&mut far, line.as_bytes()).is_err() {
-            return;
-        }
+    let stand_in = upstream.address(number);
+    let (to, line) = match (door, endpoint.address) {
+        (Some(door), Some((ip, port))) => (door, Some(proxy_line(endpoint.source, ip, port))),
+        _ => match tls.filter(|_| begins_tls(&near)) {
+            Some(tls) => (tls, Some(proxy_line(endpoint.source, stand_in.ip(), stand_in.port()))),
+            None => (stand_in, None),
+        },
+    };
+    let Ok(mut far) = TcpStream::connect(to) else { return };
+    if let Some(line) = line
+        && io::Write::write_all(&mut far, line.as_bytes()).is_err()
+    {
+        return;
     }
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let (Ok(mut from), Ok(mut to)) = (near.try_clone(), far.try_clone()) else { return };

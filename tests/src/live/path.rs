@@ -20,13 +20,14 @@ use dryroute::trace::{
 };
 use smol_str::SmolStr;
 
-use super::client;
+use super::client::{self, Answer};
 use super::compare::Difference;
 use super::lab::VISIT_HEADER;
 use super::network::{Door, Network, View};
 use super::process::{Process, Scratch};
+use super::tls::TlsPeer;
 use super::upstream::{Received, Upstream};
-use super::{Binary, hops, log};
+use super::{Binary, hops, lab, log};
 
 /// How long logs may take on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,17 +44,35 @@ pub enum Fate {
 /// A mesh whose proxies run.
 #[derive(Debug)]
 pub struct RunningMesh {
+    binary: Binary,
     tracer: Tracer,
     network: Network,
     upstream: Arc<Upstream>,
     proxies: BTreeMap<SmolStr, Running>,
     sent: usize,
+    /// Ends TLS for stand-ins.
+    _tls: TlsPeer,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+struct Dialled {
+    /// The Envoy that takes it; `None` where no proxy takes part.
+    door: Option<SocketAddr>,
+    /// The client's address.
+    source: IpAddr,
+    /// What it dialled.
+    address: (IpAddr, u16),
+    /// Server name and protocols of its TLS.
+    tls: Option<(SmolStr, Vec<SmolStr>)>,
 }
 
 #[derive(Debug)]
 struct Running {
     log: PathBuf,
     read: usize,
+    /// Where a sidecar takes the traffic of its own workload.
+    outbound: Option<SocketAddr>,
     // What follows ends in this order.
     _process: Process,
     _scratch: Scratch,
@@ -68,6 +87,8 @@ impl RunningMesh {
     pub fn start(binary: &Binary, mesh: &Arc<Mesh>) -> Result<Self, String> {
         let upstream = Arc::new(Upstream::start().map_err(|e| e.to_string())?);
         let network = Network::open(&upstream).map_err(|e| e.to_string())?;
+        let tls = TlsPeer::server(binary, &lab::certificate_of("server"))?;
+        network.end_tls(tls.socket);
         let mut proxies = BTreeMap::new();
         for workload in mesh.workloads() {
             let (Some(node), Some(ip)) = (Node::of(mesh, workload), workload.ips.first()) else { continue };
@@ -85,6 +106,7 @@ impl RunningMesh {
             let bootstrap = export(&snapshot, Document::Bootstrap, Some(&view)).document;
             let process = Process::start(binary, &bootstrap, scratch.path())
                 .map_err(|e| format!("{}: {e}", workload.full_name()))?;
+            let mut outbound = None;
             for listener in snapshot.listeners.iter().filter(|listener| listener.bind_to_port) {
                 let ListenerAddress::Socket(_, number) = listener.address else { continue };
                 let Some(socket) = process.listener(&listener.name) else { continue };
@@ -93,13 +115,14 @@ impl RunningMesh {
                 } else if listener.name == "virtualInbound" {
                     network.add_door(Door { ip: *ip, port: None, socket });
                 } else if listener.name == "virtualOutbound" {
-                    network.add_door(outbound_door(*ip, socket));
+                    outbound = Some(socket);
                 }
             }
-            let running = Running { log, read: 0, _process: process, _scratch: scratch };
+            let running = Running { log, read: 0, outbound, _process: process, _scratch: scratch };
             proxies.insert(workload.full_name(), running);
         }
-        Ok(Self { tracer: Tracer::new(Arc::clone(mesh)), network, upstream, proxies, sent: 0 })
+        let (binary, tracer) = (binary.clone(), Tracer::new(Arc::clone(mesh)));
+        Ok(Self { binary, tracer, network, upstream, proxies, sent: 0, _tls: tls })
     }
 
     /// How many Envoys run.
@@ -118,17 +141,14 @@ impl RunningMesh {
         let mut query = query.clone();
         query.headers.push((SmolStr::new_static(VISIT_HEADER), Some(number.to_string().into())));
         let trace = self.tracer.trace(&query).map_err(|e| e.to_string())?;
-        let (socket, line) = match self.first(&trace) {
-            Ok(first) => first,
+        let dialled = match self.first(&trace) {
+            Ok(dialled) => dialled,
             Err(reason) => return Ok(Fate::NotRun(reason)),
         };
         let Some(client) = trace.hops.iter().find(|hop| hop.kind == HopKind::Client) else {
             return Ok(Fate::NotRun("the trace has no client".to_owned()));
         };
-        let mut bytes = line.into_bytes();
-        bytes.extend(request_bytes(client));
-        let head = query.method == "HEAD";
-        let (_, answer) = client::exchange(socket, &bytes, head).map_err(|e| e.to_string())?;
+        let answer = self.exchange(&dialled, &request_bytes(client), query.method == "HEAD")?;
         let lines = self.new_lines(&trace);
         let received = self.upstream.take(Duration::from_millis(50), |_| false);
         let closest = trace
@@ -137,7 +157,7 @@ impl RunningMesh {
             .map(|outcome| {
                 // What ends elsewhere is a copy.
                 let end = outcome.path.iter().rev().find_map(|id| hop(&trace, outcome, id)?.proxy.as_ref());
-                let end = end.and_then(|name| self.address(name));
+                let end = end.map_or(Some(dialled.source), |name| self.address(name));
                 let received: Vec<&Received> = received
                     .iter()
                     .filter(|one| one.visit() == Some(number) && self.network.source(one.endpoint) == end)
@@ -154,8 +174,23 @@ impl RunningMesh {
         workloads.iter().find(|workload| workload.full_name() == name)?.ips.first().copied()
     }
 
-    /// Where the client's connection really leads, and what it has to begin with.
-    fn first(&self, trace: &Trace) -> Result<(SocketAddr, String), String> {
+    /// Sends a client's bytes where it dialled, in TLS if it spoke it.
+    fn exchange(&self, dialled: &Dialled, bytes: &[u8], head: bool) -> Result<Answer, String> {
+        let Dialled { door, source, address, tls } = dialled;
+        let to = self.network.dial(*door, *source, *address);
+        let sent = match tls {
+            None => client::exchange(to, bytes, head),
+            Some((sni, alpn)) => {
+                let alpn: Vec<&str> = alpn.iter().map(SmolStr::as_str).collect();
+                let peer = TlsPeer::client(&self.binary, to, sni, &alpn)?;
+                client::exchange(peer.socket, bytes, head)
+            }
+        };
+        sent.map(|(_, answer)| answer).map_err(|e| e.to_string())
+    }
+
+    /// Where the client's connection really leads.
+    fn first(&self, trace: &Trace) -> Result<Dialled, String> {
         let outcome = trace.outcomes.first().ok_or("the trace has no outcome")?;
         if trace.outcomes.iter().any(|outcome| outcome.verdict.kind == VerdictKind::Unknown) {
             return Err("its fate is not known".to_owned());
@@ -164,22 +199,22 @@ impl RunningMesh {
         let hop = hop(trace, outcome, id).ok_or("the trace lacks a hop")?;
         let leg = trace.legs.iter().find(|leg| leg.from == "client" && leg.to == *id && !leg.mirror);
         let leg = leg.ok_or("the trace lacks a leg")?;
-        if leg.transport != LegTransport::Plaintext {
-            return Err("the client itself speaks TLS".to_owned());
-        }
         let at: SocketAddr = leg.address.parse().map_err(|_| format!("{} is no address", leg.address))?;
         let own = hop.proxy.as_ref().and_then(|name| self.address(name));
         let client = self.address(&trace.source.workload).unwrap_or(OUTSIDE_ADDRESS);
         let (source, door) = match hop.kind {
             HopKind::SidecarOutbound => {
                 let own = own.ok_or("the client's address is not known")?;
-                (own, self.network.door(outbound_door(own, at).ip, 0))
+                (own, hop.proxy.as_ref().and_then(|name| self.proxies.get(name)?.outbound))
             }
-            HopKind::Gateway | HopKind::SidecarInbound => (client, self.network.door(at.ip(), at.port())),
-            _ => return Err("no proxy takes part".to_owned()),
+            _ => (client, self.network.door(at.ip(), at.port())),
         };
-        let door = door.ok_or_else(|| format!("no Envoy listens at {at}"))?;
-        Ok((door, client::proxy_line(source, at.ip(), at.port())))
+        if hop.proxy.is_some() && door.is_none() {
+            return Err(format!("no Envoy listens at {at}"));
+        }
+        let door = door.filter(|_| hop.proxy.is_some());
+        let tls = (leg.transport != LegTransport::Plaintext).then(|| (leg.sni.clone(), leg.alpn.clone()));
+        Ok(Dialled { door, source, address: (at.ip(), at.port()), tls })
     }
 
     /// The lines that tell of a request and were not there before; waits until one outcome's proxies have written theirs.
@@ -217,30 +252,17 @@ impl RunningMesh {
     }
 }
 
-/// A sidecar's outbound side is found by an address that no workload has.
-fn outbound_door(ip: IpAddr, socket: SocketAddr) -> Door {
-    let text = match ip {
-        IpAddr::V4(ip) => std::net::Ipv6Addr::from_bits(u128::from(ip.to_bits()) | (0xfe80 << 112)),
-        IpAddr::V6(ip) => std::net::Ipv6Addr::from_bits(!ip.to_bits()),
-    };
-    Door { ip: text.into(), port: None, socket }
-}
-
 /// The certificate of a workload of the scenarios.
 fn certificates(namespace: &str, service_account: &str) -> Certificates {
-    let folder = format!("{}/data/certificates", env!("CARGO_MANIFEST_DIR"));
-    let own = format!("{folder}/{namespace}.pem");
-    let known = service_account == "default" && std::path::Path::new(&own).exists();
-    Certificates {
-        certificate: if known { own } else { format!("{folder}/proxy.pem") },
-        private_key: format!("{folder}/proxy.key"),
-        authority: format!("{folder}/authority.pem"),
-    }
+    let own = lab::certificate_of(namespace);
+    let known = service_account == "default" && std::path::Path::new(&own.certificate).exists();
+    if known { own } else { lab::certificates() }
 }
 
-/// Whether a line tells of a request or of bytes that were passed on, not only of a connection.
+/// Whether a line tells what became of a request or of bytes, not only that there was a connection.
 fn tells(line: &log::Line) -> bool {
-    !line.route_config.is_empty() || !line.cluster.is_empty() || !matches!(line.status.as_str(), "" | "0")
+    [&line.route_config, &line.cluster, &line.details].into_iter().any(|text| !text.is_empty())
+        || !matches!(line.status.as_str(), "" | "0")
 }
 
 /// A hop of an outcome.

@@ -12,6 +12,9 @@ use smol_str::SmolStr;
 
 use dryroute::envoy::HttpResponse;
 
+/// The first byte of a TLS handshake.
+pub(super) const HANDSHAKE: u8 = 0x16;
+
 /// The request header by which a test chooses the answer.
 pub const REPLY_HEADER: &str = "x-reply";
 
@@ -152,6 +155,12 @@ fn serve(mut stream: TcpStream, inbox: &Inbox) {
                 Received { endpoint, request_line: String::new(), headers: Vec::new(), bytes: received },
             );
             let _ = stream.write_all(b"hello back\n");
+            return;
+        }
+        if received.first() == Some(&HANDSHAKE) {
+            // As web servers do where they expect a request.
+            let _ = stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
             return;
         }
         if let Some(end) = super::client::find(&received, b"\r\n\r\n") {
