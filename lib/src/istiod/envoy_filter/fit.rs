@@ -78,6 +78,12 @@ impl Patch {
         let fits = match self.apply_to {
             // An extension's configuration does nothing until a filter asks for it.
             ApplyTo::Invalid | ApplyTo::Bootstrap | ApplyTo::ExtensionConfig => Fit::No,
+            // istiod knows this operation for whole messages only.
+            ApplyTo::NetworkFilter | ApplyTo::HttpFilter | ApplyTo::ListenerFilter
+                if self.operation == PatchOperation::MergeAndReplaceList =>
+            {
+                Fit::No
+            }
             // A new listener may take what went to any other.
             ApplyTo::Listener if self.adds() => Fit::Yes,
             ApplyTo::Listener | ApplyTo::ListenerFilter => on_listener().into(),

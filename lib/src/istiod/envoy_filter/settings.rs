@@ -161,10 +161,12 @@ impl Settings {
     /// What a patch merges, if that is all that it does.
     pub(super) fn of(patch: &EnvoyConfigPatch) -> Option<Self> {
         let change = patch.patch.as_ref()?;
-        let merges = matches!(change.operation, PatchOperation::Merge | PatchOperation::MergeAndReplaceList);
         // A merge that names no filter changes every filter of the chain.
         let filter = patch.match_.as_ref()?.listener.as_ref()?.filter_chain.as_ref()?.filter.as_ref()?;
-        if patch.apply_to != ApplyTo::NetworkFilter || !merges || filter.name != CONNECTION_MANAGER {
+        if patch.apply_to != ApplyTo::NetworkFilter
+            || change.operation != PatchOperation::Merge
+            || filter.name != CONNECTION_MANAGER
+        {
             return None;
         }
         Self::read(&change.value.as_ref()?.0)

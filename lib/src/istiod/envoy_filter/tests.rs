@@ -147,6 +147,7 @@ fn a_patch_that_is_not_modelled_makes_the_chains_that_it_fits_unknown() {
         (http_filter("name: 0.0.0.0_80"), true, false),
         (http_filter("name: elsewhere"), false, false),
         (http_filter("filterChain: {sni: a.test}"), false, false),
+        (merge("", "merge_slashes: true").replace(": MERGE,", ": MERGE_AND_REPLACE_LIST,"), false, false),
         (network("REMOVE", CONNECTION_MANAGER), true, false),
         (network("INSERT_BEFORE", "envoy.filters.network.tcp_proxy"), false, true),
         (network("REPLACE", "istio.stats"), true, true),
