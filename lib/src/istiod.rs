@@ -11,6 +11,7 @@ pub mod connection_manager;
 pub mod connection_settings;
 pub mod credential;
 pub mod diagnostics;
+pub mod downstream_tls;
 pub mod envoy_filter;
 pub mod gateway;
 pub mod inbound;

@@ -11,6 +11,9 @@ pub const WORKLOAD_CERTIFICATE: SmolStr = SmolStr::new_static("default");
 /// The authority that signed the workloads' certificates.
 pub const MESH_AUTHORITY: SmolStr = SmolStr::new_static("ROOTCA");
 
+/// The credential that stands for [`WORKLOAD_CERTIFICATE`].
+const BUILTIN: &str = "builtin://";
+
 /// A certificate and its key in files of the proxy's container.
 pub fn file_certificate(certificate: &str, private_key: &str) -> SmolStr {
     format_smolstr!("file-cert:{certificate}~{private_key}")
@@ -21,14 +24,19 @@ pub fn file_authority(file: &str) -> SmolStr {
     format_smolstr!("file-root:{}", if file.is_empty() { "system" } else { file })
 }
 
-/// The authority that stands beside a certificate.
-pub fn authority_of(resource: &str) -> SmolStr {
-    format_smolstr!("{resource}-cacert")
+/// The authority that stands beside the certificate of a credential.
+/// istiod: `authentication.go: ConstructSdsSecretConfigForCredential, SdsCaSuffix`.
+pub fn authority_of(credential: &str) -> SmolStr {
+    if credential == BUILTIN {
+        MESH_AUTHORITY
+    } else {
+        resource_name(&format_smolstr!("{credential}-cacert"))
+    }
 }
 
 /// The SDS resource that a credential's name stands for.
 pub fn resource_name(name: &str) -> SmolStr {
-    if name.starts_with("builtin://") {
+    if name.starts_with(BUILTIN) {
         return WORKLOAD_CERTIFICATE;
     }
     if name.starts_with("invalid://") {
@@ -59,5 +67,12 @@ mod tests {
         assert_eq!(secret_of("kubernetes://cert", "istio-ingress"), Some(("istio-ingress", "cert")));
         assert_eq!(secret_of("kubernetes://other/cert", "istio-ingress"), Some(("other", "cert")));
         assert_eq!(resource_name("builtin://"), "default");
+    }
+
+    #[test]
+    fn the_authority_of_a_credential_is_named_after_it() {
+        assert_eq!(authority_of("cert"), "kubernetes://cert-cacert");
+        assert_eq!(authority_of("kubernetes-gateway://g/cert"), "kubernetes-gateway://g/cert-cacert");
+        assert_eq!(authority_of("builtin://"), "ROOTCA");
     }
 }

@@ -11,7 +11,6 @@ pub mod merge;
 pub mod near_miss;
 pub mod route_config;
 pub mod services;
-pub mod tls;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};

@@ -203,6 +203,8 @@ pub struct DownstreamTlsContext {
     pub alpn_protocols: Vec<SmolStr>,
     /// The secret that holds the server certificate, by SDS resource name.
     pub secret_name: SmolStr,
+    /// The secret that holds the authority of clients' certificates, by SDS resource name.
+    pub authority: SmolStr,
     /// SAN values that a client certificate has to have one of; empty accepts any.
     pub match_subject_alt_names: Vec<StringSan>,
     /// Whether the secret is known to exist: `Some(false)` breaks every handshake, `None` is not settled by the input.

@@ -232,15 +232,9 @@ fn downstream_tls(writer: &Writer<'_>, context: &DownstreamTlsContext) -> Value 
             }
         }
         None => {
-            let certificate = if context.istio_mutual { "default" } else { context.secret_name.as_str() };
-            common.set("tls_certificate_sds_secret_configs", json!([sds(writer, certificate)]));
+            common.set("tls_certificate_sds_secret_configs", json!([sds(writer, &context.secret_name)]));
             if asks {
-                let authority = if context.istio_mutual {
-                    "ROOTCA".to_owned()
-                } else {
-                    format!("{}-cacert", context.secret_name)
-                };
-                set_validation(writer, &mut common, names, &authority);
+                set_validation(writer, &mut common, names, &context.authority);
             }
         }
     }

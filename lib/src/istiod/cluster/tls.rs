@@ -171,9 +171,7 @@ fn user_tls(settings: &ClientTlsSettings, forward_proxy: bool, origin: Origin) -
         let own = file_certificate(&settings.client_certificate, &settings.private_key);
         (own, file_authority(&settings.ca_certificates))
     } else {
-        let own = resource_name(&settings.credential_name);
-        let authority = authority_of(&own);
-        (own, authority)
+        (resource_name(&settings.credential_name), authority_of(&settings.credential_name))
     };
     let certificate = if shows { certificate } else { SmolStr::default() };
     UpstreamTlsContext {

@@ -14,7 +14,6 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::binding::{applies, overlaps, virtual_services_for_gateway};
 use super::merge::{MergedGateway, MergedServer, ServerPort};
-use super::tls;
 use crate::envoy::config::{
     DownstreamTlsContext, FilterChain, FilterChainMatch, ForwardClientCertDetails, Listener, ListenerFilters,
     NetworkFilter, RouteSpecifier, SetCurrentClientCertDetails, TcpProxy, TrafficDirection,
@@ -23,6 +22,7 @@ use crate::envoy::config::{
 use crate::envoy::overlap;
 use crate::istiod::IpMode;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass, forward_client_cert};
+use crate::istiod::downstream_tls;
 use crate::istiod::name::outbound_sni;
 use crate::istiod::outbound::listener::{listener_address, listener_name};
 use crate::istiod::outbound::tcp::weighted_tcp_proxy;
@@ -35,6 +35,10 @@ use crate::origin::Origin;
 /// ALPN values of Istio's mutual TLS.
 const ISTIO_MTLS_ALPNS: [&str; 5] =
     ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+
+/// ALPN values of servers of bytes that use Istio's mutual TLS. istiod: `util.go: ALPNDownstreamWithMxc`.
+const ALPN_MESH: [SmolStr; 3] =
+    [SmolStr::new_static("istio-peer-exchange"), SmolStr::new_static("h2"), SmolStr::new_static("http/1.1")];
 
 /// A filter chain in the making.
 struct Chain {
@@ -152,7 +156,7 @@ fn chains(proxy: &Proxy, merged: &MergedGateway, port: &ServerPort, known: &mut 
             out.push(Chain {
                 sni_hosts: server.sni_hosts(),
                 application_protocols: &[],
-                tls: tls::downstream_context(proxy, server),
+                tls: tls(proxy, server),
                 terminal: http(proxy, route_name, stat_prefix, server.origin.clone()),
                 unguarded: false,
                 origin: server.origin.clone(),
@@ -163,7 +167,7 @@ fn chains(proxy: &Proxy, merged: &MergedGateway, port: &ServerPort, known: &mut 
                 out.push(Chain {
                     sni_hosts: if ends_tls { server.sni_hosts() } else { Vec::new() },
                     application_protocols: &[],
-                    tls: tls::downstream_context(proxy, server),
+                    tls: tls(proxy, server),
                     terminal,
                     unguarded: false,
                     origin,
@@ -176,6 +180,16 @@ fn chains(proxy: &Proxy, merged: &MergedGateway, port: &ServerPort, known: &mut 
         }
     }
     out
+}
+
+/// The TLS that ends at a server, if any.
+fn tls(proxy: &Proxy, server: &Server) -> Option<DownstreamTlsContext> {
+    let settings = server.tls.as_ref().filter(|_| !server.is_passthrough())?;
+    let mut context = downstream_tls::context(proxy, settings, server.origin.part("tls"));
+    if context.istio_mutual && !server.is_http() {
+        context.alpn_protocols = ALPN_MESH.to_vec();
+    }
+    Some(context)
 }
 
 fn stat_prefix(proxy: &Proxy, port: &ServerPort) -> SmolStr {

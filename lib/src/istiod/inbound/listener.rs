@@ -22,13 +22,14 @@ use crate::envoy::config::{
 use crate::envoy::overlap;
 use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass, ProxyHeaders};
+use crate::istiod::credential::{MESH_AUTHORITY, WORKLOAD_CERTIFICATE};
+use crate::istiod::downstream_tls;
 use crate::istiod::name::BLACK_HOLE_CLUSTER;
 use crate::istiod::node::InterceptionMode;
 use crate::istiod::outbound::listener::ListenerProtocol;
 use crate::istiod::peer_authentication::{MergedPeerAuthentication, MtlsMode};
 use crate::istiod::proxy::Proxy;
 use crate::istiod::route::{InboundRetries, default_inbound_route, trace_operation};
-use crate::manifest::schema::istio::{ServerTlsMode, ServerTlsSettings};
 use crate::mesh::Protocol;
 use crate::origin::Origin;
 
@@ -163,7 +164,7 @@ impl Context<'_> {
         let mut protocol = config.protocol;
         if let Some((settings, origin)) = config.tls.as_ref().filter(|_| mode == MtlsMode::Disable) {
             protocol = chain_config::after_tls_termination(protocol);
-            let context = user_tls_context(settings, origin.clone());
+            let context = downstream_tls::context(self.proxy, settings, origin.clone());
             return filter_chain::user_tls(listener_protocol(protocol))
                 .map(|condition| Arc::new(self.chain(config, protocol, condition, Some(context))))
                 .into_iter()
@@ -223,7 +224,7 @@ impl Context<'_> {
     /// Istio's own mutual TLS. istiod: `authn/utils.go: BuildInboundTLS`.
     fn mesh_tls_context(&self, protocol: ChainProtocol, origin: Origin) -> DownstreamTlsContext {
         let exchange = protocol == ChainProtocol::Tcp && self.proxy.mesh().features().metadata_exchange;
-        let mut alpn_protocols = alpn_http();
+        let mut alpn_protocols = downstream_tls::ALPN_HTTP.to_vec();
         if exchange {
             alpn_protocols.insert(0, SmolStr::new_static("istio-peer-exchange"));
         }
@@ -231,7 +232,8 @@ impl Context<'_> {
             client_certificate: ClientCertificate::Required,
             istio_mutual: true,
             alpn_protocols,
-            secret_name: SmolStr::new_static("default"),
+            secret_name: WORKLOAD_CERTIFICATE,
+            authority: MESH_AUTHORITY,
             match_subject_alt_names: self.trust_domains.clone(),
             secret_exists: Some(true),
             origin,
@@ -316,10 +318,6 @@ fn listener_protocol(protocol: Protocol) -> ListenerProtocol {
     ListenerProtocol::of(protocol).unwrap_or(ListenerProtocol::Tcp)
 }
 
-fn alpn_http() -> Vec<SmolStr> {
-    vec![SmolStr::new_static("h2"), SmolStr::new_static("http/1.1")]
-}
-
 /// Peers of these trust domains are accepted. istiod: `authn/util.go: TrustDomainsForValidation`.
 fn trust_domains(proxy: &Proxy) -> Vec<StringSan> {
     let config = proxy.mesh().config();
@@ -334,39 +332,6 @@ fn trust_domains(proxy: &Proxy) -> Vec<StringSan> {
         }
     }
     names.into_iter().map(|name| StringSan(format_smolstr!("spiffe://{name}/*"))).collect()
-}
-
-/// TLS as a Sidecar asks for it. istiod: `listener.go: BuildListenerTLSContext`.
-fn user_tls_context(settings: &ServerTlsSettings, origin: Origin) -> DownstreamTlsContext {
-    let istio_mutual = settings.mode == ServerTlsMode::IstioMutual;
-    let client_certificate = match settings.mode {
-        ServerTlsMode::Mutual | ServerTlsMode::IstioMutual => ClientCertificate::Required,
-        ServerTlsMode::OptionalMutual => ClientCertificate::Optional,
-        ServerTlsMode::Passthrough | ServerTlsMode::Simple | ServerTlsMode::AutoPassthrough => {
-            ClientCertificate::None
-        }
-    };
-    let (certificate, key) = (&settings.server_certificate, &settings.private_key);
-    let secret_name = if istio_mutual {
-        SmolStr::new_static("default")
-    } else if let Some(name) = settings.credential_names.first() {
-        format_smolstr!("kubernetes://{name}")
-    } else if !settings.credential_name.is_empty() {
-        format_smolstr!("kubernetes://{}", settings.credential_name)
-    } else if certificate.is_empty() || key.is_empty() {
-        SmolStr::new_static("default")
-    } else {
-        format_smolstr!("file-cert:{certificate}~{key}")
-    };
-    DownstreamTlsContext {
-        client_certificate,
-        istio_mutual,
-        alpn_protocols: alpn_http(),
-        secret_name,
-        match_subject_alt_names: settings.subject_alt_names.iter().cloned().map(StringSan).collect(),
-        secret_exists: None,
-        origin,
-    }
 }
 
 fn tcp_proxy(config: &ChainConfig) -> TcpProxy {

@@ -1,0 +1,99 @@
+//! How does a listener end TLS that a Gateway's server or a Sidecar's ingress listener asks for?
+//!
+//! Invariant: certificates and authorities are named as SDS resources, and never read. istiod: `listener.go:
+//! BuildListenerTLSContext`; `authentication.go: ApplyCredentialSDSToServerCommonTLSContext, ApplyToCommonTLSContext`.
+
+use smol_str::SmolStr;
+
+use super::credential::{
+    MESH_AUTHORITY, WORKLOAD_CERTIFICATE, authority_of, file_authority, file_certificate, resource_name,
+    secret_of,
+};
+use super::node::NodeType;
+use super::proxy::Proxy;
+use crate::envoy::config::{ClientCertificate, DownstreamTlsContext, StringSan};
+use crate::manifest::schema::istio::{ServerTlsMode, ServerTlsSettings};
+use crate::origin::Origin;
+
+/// ALPN values of a listener whose TLS ends. istiod: `util.go: ALPNHttp`.
+pub const ALPN_HTTP: [SmolStr; 2] = [SmolStr::new_static("h2"), SmolStr::new_static("http/1.1")];
+
+/// The TLS that `settings` ask for.
+pub fn context(proxy: &Proxy, settings: &ServerTlsSettings, origin: Origin) -> DownstreamTlsContext {
+    let istio_mutual = settings.mode == ServerTlsMode::IstioMutual;
+    let client_certificate = match settings.mode {
+        ServerTlsMode::Mutual | ServerTlsMode::IstioMutual => ClientCertificate::Required,
+        ServerTlsMode::OptionalMutual => ClientCertificate::Optional,
+        ServerTlsMode::Simple | ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => {
+            ClientCertificate::None
+        }
+    };
+    let secret_name = certificate(settings);
+    let secret_exists = exists(proxy, &secret_name);
+    DownstreamTlsContext {
+        client_certificate,
+        istio_mutual,
+        alpn_protocols: ALPN_HTTP.to_vec(),
+        secret_name,
+        authority: authority(settings),
+        match_subject_alt_names: settings.subject_alt_names.iter().cloned().map(StringSan).collect(),
+        secret_exists,
+        origin,
+    }
+}
+
+/// The server's certificate; of several, the first. istiod asks for the others in the same way.
+fn certificate(settings: &ServerTlsSettings) -> SmolStr {
+    if settings.mode == ServerTlsMode::IstioMutual {
+        return WORKLOAD_CERTIFICATE;
+    }
+    if let Some(name) = credential(settings) {
+        return resource_name(name);
+    }
+    let files = settings
+        .tls_certificates
+        .first()
+        .map_or((&settings.server_certificate, &settings.private_key), |certificate| {
+            (&certificate.server_certificate, &certificate.private_key)
+        });
+    match files {
+        (certificate, key) if certificate.is_empty() || key.is_empty() => WORKLOAD_CERTIFICATE,
+        (certificate, key) => file_certificate(certificate, key),
+    }
+}
+
+/// The authority that clients' certificates are checked with, where they are asked for.
+fn authority(settings: &ServerTlsSettings) -> SmolStr {
+    if settings.mode == ServerTlsMode::IstioMutual {
+        return MESH_AUTHORITY;
+    }
+    match credential(settings) {
+        Some(_) if !settings.ca_cert_credential_name.is_empty() => {
+            resource_name(&settings.ca_cert_credential_name)
+        }
+        Some(name) => authority_of(name),
+        None if settings.ca_certificates.is_empty() => MESH_AUTHORITY,
+        None => file_authority(&settings.ca_certificates),
+    }
+}
+
+/// The first credential that is named.
+fn credential(settings: &ServerTlsSettings) -> Option<&SmolStr> {
+    settings.credential_names.first().or(Some(&settings.credential_name)).filter(|name| !name.is_empty())
+}
+
+/// Whether the input shows that a certificate exists; nothing shows that one does not.
+fn exists(proxy: &Proxy, resource: &SmolStr) -> Option<bool> {
+    if *resource == WORKLOAD_CERTIFICATE {
+        return Some(true);
+    }
+    // Istio's installation lets gateways read Secrets, and sidecars not. istiod: `xds/sds.go: filterAuthorizedResources`.
+    let node = proxy.node();
+    let (namespace, name) =
+        secret_of(resource, &node.namespace).filter(|_| node.node_type == NodeType::Router)?;
+    let mut secrets = proxy.mesh().policies().secrets.in_namespace(namespace);
+    secrets.any(|secret| secret.name == name).then_some(true)
+}
+
+#[cfg(test)]
+mod tests;
