@@ -3,6 +3,8 @@
 //! Shared by sidecars and gateways. Source of every switch: MeshConfig and the proxy's own configuration.
 //! istiod: `listener_builder.go: buildHTTPConnectionManager`; `proxy_headers.go: GetProxyHeadersFromProxyConfig`.
 
+use std::sync::OnceLock;
+
 use smol_str::SmolStr;
 
 use super::connection_settings::Sanitation;
@@ -24,6 +26,32 @@ pub enum ListenerClass {
     SidecarOutbound,
     /// A gateway's.
     Gateway,
+}
+
+/// Something that a proxy's listeners of a class share, made once.
+#[derive(Debug)]
+pub(super) struct PerClass<T> {
+    inbound: OnceLock<T>,
+    outbound: OnceLock<T>,
+    gateway: OnceLock<T>,
+}
+
+impl<T> Default for PerClass<T> {
+    fn default() -> Self {
+        Self { inbound: OnceLock::new(), outbound: OnceLock::new(), gateway: OnceLock::new() }
+    }
+}
+
+impl<T> PerClass<T> {
+    /// What the listeners of `class` share.
+    pub(super) fn get_or_init(&self, class: ListenerClass, make: impl FnOnce() -> T) -> &T {
+        let known = match class {
+            ListenerClass::SidecarInbound => &self.inbound,
+            ListenerClass::SidecarOutbound => &self.outbound,
+            ListenerClass::Gateway => &self.gateway,
+        };
+        known.get_or_init(make)
+    }
 }
 
 /// The headers that a proxy sets, as its configuration says.

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 
 use super::attachment::Attached;
 use super::cluster;
-use super::connection_manager::{ListenerClass, ProxyHeaders};
+use super::connection_manager::{ListenerClass, PerClass, ProxyHeaders};
 use super::connection_settings::Sanitation;
 use super::envoy_filter::Patches;
 use super::gateway::GatewayConfig;
@@ -44,8 +44,9 @@ pub struct Proxy {
     domain: SmolStr,
     scope: OnceLock<SidecarScope>,
     fallthrough: OnceLock<Arc<FilterChain>>,
-    attached: [OnceLock<Attached>; 3],
-    patches: [OnceLock<Patches>; 3],
+    attached: PerClass<Attached>,
+    patches: PerClass<Patches>,
+    tracing: PerClass<Option<Tracing>>,
     virtual_outbound: OnceLock<Option<Arc<Listener>>>,
     http_proxy: OnceLock<Option<Arc<Listener>>>,
     service_targets: OnceLock<Vec<ServiceTarget>>,
@@ -72,8 +73,9 @@ impl Proxy {
             domain,
             scope: OnceLock::new(),
             fallthrough: OnceLock::new(),
-            attached: Default::default(),
-            patches: Default::default(),
+            attached: PerClass::default(),
+            patches: PerClass::default(),
+            tracing: PerClass::default(),
             virtual_outbound: OnceLock::new(),
             http_proxy: OnceLock::new(),
             service_targets: OnceLock::new(),
@@ -130,12 +132,12 @@ impl Proxy {
 
     /// The policies and extensions of its listeners of a class.
     pub fn attached(&self, class: ListenerClass) -> &Attached {
-        of_class(&self.attached, class).get_or_init(|| Attached::new(self, class))
+        self.attached.get_or_init(class, || Attached::new(self, class))
     }
 
     /// A listener of a class as EnvoyFilters leave it.
     pub fn patched(&self, class: ListenerClass, mut listener: Listener) -> Arc<Listener> {
-        of_class(&self.patches, class).get_or_init(|| Patches::new(self, class)).apply(&mut listener);
+        self.patches.get_or_init(class, || Patches::new(self, class)).apply(&mut listener);
         Arc::new(listener)
     }
 
@@ -159,7 +161,7 @@ impl Proxy {
 
     /// Tracing on its listeners of a class.
     pub fn tracing(&self, class: ListenerClass) -> Option<Tracing> {
-        tracing::tracing(self, class)
+        self.tracing.get_or_init(class, || tracing::tracing(self, class)).clone()
     }
 
     /// MeshConfig's retries.
@@ -397,15 +399,6 @@ impl Xds for Proxy {
             }
         };
         self.clusters.insert(name.into(), built.map(Arc::new))
-    }
-}
-
-/// What is kept for listeners of a class.
-fn of_class<T>([inbound, outbound, gateway]: &[T; 3], class: ListenerClass) -> &T {
-    match class {
-        ListenerClass::SidecarInbound => inbound,
-        ListenerClass::SidecarOutbound => outbound,
-        ListenerClass::Gateway => gateway,
     }
 }
 
