@@ -30,10 +30,10 @@ impl Walk<'_> {
             let ids = self.assume_untranslated(origin);
             self.rest_on_ids(ids);
         }
-        let Some(key) = SubsetKey::parse(cluster) else { return };
         let mesh = self.mesh;
         for resource in coverage::untranslated_of(mesh.manifests(), Kind::BackendTlsPolicy) {
             let Spec::BackendTlsPolicy(policy) = &resource.spec else { continue };
+            let Some(key) = SubsetKey::parse(cluster) else { return };
             let is_target = mesh.services_of(key.host).any(|service| {
                 service.registry == Registry::Kubernetes
                     && resource.meta.namespace == service.namespace
