@@ -59,7 +59,7 @@ pub fn tiers(cluster: &Cluster) -> Vec<Tier<'_>> {
     let total: u64 = out.iter().map(availability).sum::<u64>().min(100);
     let threshold = cluster.healthy_panic_threshold.unwrap_or(50).min(100);
     if total > 0 {
-        spread(&mut out, total);
+        spread(&mut out, total, availability);
     } else if let Some(first) = out.first_mut() {
         first.share = 100;
     }
@@ -69,7 +69,10 @@ pub fn tiers(cluster: &Cluster) -> Vec<Tier<'_>> {
                 100 * tier.healthy < threshold as usize * tier.size || (tier.size == 0 && threshold > 0);
         }
         if out.iter().all(|tier| tier.panic) {
-            spread_in_panic(&mut out);
+            // Healthy or not, each endpoint counts.
+            let size = |tier: &Tier<'_>| tier.size as u64;
+            let all = out.iter().map(size).sum();
+            spread(&mut out, all, size);
         }
     }
     for tier in out.iter_mut().filter(|tier| tier.share > 0) {
@@ -98,32 +101,18 @@ fn availability(tier: &Tier<'_>) -> u64 {
     if tier.size == 0 { 0 } else { (OVERPROVISIONING * tier.healthy as u64 / tier.size as u64).min(100) }
 }
 
-/// Gives each priority what it can take, the first ones first; what is lost by rounding goes to the first that can.
-fn spread(tiers: &mut [Tier<'_>], total: u64) {
-    let mut left = 100;
-    for tier in tiers.iter_mut() {
-        let share = (availability(tier) * 100 / total).min(left);
-        left -= share;
-        tier.share = u32::try_from(share).unwrap_or(100);
-    }
-    if let Some(first) = tiers.iter_mut().find(|tier| availability(tier) > 0) {
-        first.share += u32::try_from(left).unwrap_or(0);
-    }
-}
-
-/// Gives each priority its part of all endpoints, healthy or not.
-fn spread_in_panic(tiers: &mut [Tier<'_>]) {
-    let all: usize = tiers.iter().map(|tier| tier.size).sum();
-    if all == 0 {
+/// Gives each priority its part of the `whole`, the first ones first; what is lost by rounding goes to the first that has a part.
+fn spread(tiers: &mut [Tier<'_>], whole: u64, part: impl Fn(&Tier<'_>) -> u64) {
+    if whole == 0 {
         return;
     }
     let mut left = 100;
     for tier in tiers.iter_mut() {
-        let share = 100 * tier.size / all;
+        let share = (part(tier) * 100 / whole).min(left);
         left -= share;
         tier.share = u32::try_from(share).unwrap_or(100);
     }
-    if let Some(first) = tiers.iter_mut().find(|tier| tier.size > 0) {
+    if let Some(first) = tiers.iter_mut().find(|tier| part(tier) > 0) {
         first.share += u32::try_from(left).unwrap_or(0);
     }
 }
