@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
 
-use super::locality::{self, Locality, Nodes};
+use super::locality::{self, Nodes};
 use super::policy::{Config, Configs, selects};
 use super::workload::Workload;
 use crate::manifest::schema::istio::{Resolution, ServiceEntry, WorkloadEntry};
@@ -82,15 +82,11 @@ const CLUSTER_ID: SmolStr = SmolStr::new_static("Kubernetes");
 impl Endpoint {
     /// The value of a label, those included that istiod adds for where it runs. istiod: `label.go: AugmentLabels`.
     pub fn label(&self, name: &str) -> Option<&str> {
-        let place = Locality::new(&self.locality).label(name);
-        let added = match name {
-            _ if name == locality::CLUSTER => self.cluster.as_str(),
-            _ if name == locality::HOSTNAME => self.node_name.as_str(),
-            _ => place,
-        };
+        let added = locality::added(&self.locality, &self.cluster, &self.node_name);
+        let added = added.into_iter().find(|(own, value)| own == name && !value.is_empty());
         let own = self.labels.get(name).map(SmolStr::as_str);
-        if !added.is_empty() {
-            Some(added)
+        if let Some((_, value)) = added {
+            Some(value)
         } else if name == locality::NETWORK && own.is_none_or(str::is_empty) && !self.network.is_empty() {
             Some(self.network.as_str())
         } else {

@@ -49,16 +49,6 @@ impl<'a> Locality<'a> {
         let mut next = || parts.next().unwrap_or_default();
         Self { region: next(), zone: next(), subzone: next() }
     }
-
-    /// The value of the label that istiod adds for a part; empty when it adds none of that name.
-    pub fn label(self, name: &str) -> &'a str {
-        match name {
-            _ if name == REGION => self.region,
-            _ if name == ZONE => self.zone,
-            _ if name == SUBZONE => self.subzone,
-            _ => "",
-        }
-    }
 }
 
 /// The locality that a label names: the newer of the two labels wins; a label's value cannot hold a slash, so dots stand
@@ -72,6 +62,12 @@ pub fn of_labels(labels: &IndexMap<SmolStr, SmolStr>) -> SmolStr {
     }
 }
 
+/// The labels that istiod gives for where something runs, the network's apart; those without a value it does not give.
+pub(crate) fn added<'a>(locality: &'a str, cluster: &'a str, node: &'a str) -> [(SmolStr, &'a str); 5] {
+    let Locality { region, zone, subzone } = Locality::new(locality);
+    [(REGION, region), (ZONE, zone), (SUBZONE, subzone), (CLUSTER, cluster), (HOSTNAME, node)]
+}
+
 /// Adds the labels that istiod gives for where something runs.
 pub fn augment(
     labels: &mut IndexMap<SmolStr, SmolStr>,
@@ -80,10 +76,7 @@ pub fn augment(
     node: &str,
     network: &str,
 ) {
-    let Locality { region, zone, subzone } = Locality::new(locality);
-    for (name, value) in
-        [(REGION, region), (ZONE, zone), (SUBZONE, subzone), (CLUSTER, cluster), (HOSTNAME, node)]
-    {
+    for (name, value) in added(locality, cluster, node) {
         if !value.is_empty() {
             labels.insert(name, value.into());
         }
