@@ -17,6 +17,8 @@ use crate::origin::Origin;
 const BASE_INTERVAL: Duration = Duration::from_millis(25);
 /// How many times the first wait the longest is, as `max_interval` is never set.
 const MAX_INTERVALS: u32 = 10;
+/// How many different waits there can be: each is twice the one before, up to [`MAX_INTERVALS`] times the first.
+const WAITS: u32 = 5;
 
 /// What an internal client asks for by headers. Measured with Envoy 1.40.
 #[derive(Debug, Default)]
@@ -117,11 +119,15 @@ impl RetryPolicy {
         base.saturating_mul(doubled.min(MAX_INTERVALS))
     }
 
+    /// The ends of the ranges of the waits, as long as they differ: all further ones are as the last.
+    pub fn back_off_ends(&self) -> impl Iterator<Item = Duration> {
+        (1..=self.num_retries.min(WAITS)).map(|retry| self.back_off(retry))
+    }
+
     /// The ends of the ranges of all waits together.
     fn back_offs(&self) -> Duration {
-        // The wait grows for four retries only.
-        let growing = (1..=self.num_retries.min(4)).map(|retry| self.back_off(retry)).sum::<Duration>();
-        growing.saturating_add(self.back_off(u32::MAX).saturating_mul(self.num_retries.saturating_sub(4)))
+        let further = self.back_off(WAITS).saturating_mul(self.num_retries.saturating_sub(WAITS));
+        self.back_off_ends().sum::<Duration>().saturating_add(further)
     }
 }
 

@@ -7,13 +7,9 @@ use std::time::Duration;
 use smol_str::SmolStr;
 
 use super::{Visit, Walk, request_lines};
-use crate::envoy::config::RetryPolicy;
 use crate::envoy::decision::{Forward, HttpBranch};
 use crate::envoy::{HttpOutcome, last_try};
 use crate::trace::contract::{HeaderLines, Hop, Tries};
-
-/// How many different waits there can be: each is twice the one before, up to ten times the first.
-const WAITS: u32 = 5;
 
 /// The branch that a hop's proxy takes, where it decides about requests.
 pub(super) fn taken(visit: &Visit) -> Option<&HttpBranch> {
@@ -68,7 +64,7 @@ impl Walk<'_> {
             made,
             most: policy.map_or(1, |policy| policy.num_retries.saturating_add(1)),
             retry_on: policy.map(|policy| policy.retry_on.clone()).unwrap_or_default(),
-            back_off_ms: policy.map(waits).unwrap_or_default(),
+            back_off_ms: policy.map_or_else(Vec::new, |p| p.back_off_ends().map(milliseconds).collect()),
             other_hosts: policy
                 .filter(|policy| policy.previous_hosts)
                 .map(|policy| policy.host_selection_retry_max_attempts),
@@ -121,9 +117,4 @@ fn pass_on(hops: &mut [Hop], name: &SmolStr, value: &SmolStr) {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The ends of the ranges of a policy's waits; the last is that of all further ones.
-fn waits(policy: &RetryPolicy) -> Vec<u64> {
-    (1..=policy.num_retries.min(WAITS)).map(|retry| milliseconds(policy.back_off(retry))).collect()
 }
