@@ -70,7 +70,8 @@ pub fn service_accounts(proxy: &Proxy, target: &Target<'_>) -> Vec<SmolStr> {
 /// Endpoints as istiod sends them: addresses only, no names.
 pub fn eds_endpoints(proxy: &Proxy, target: &Target<'_>) -> LoadAssignment {
     let rule = of_rule(target);
-    let found = found(proxy, target, &rule, |endpoint| !matches!(endpoint.address, Address::Name(_)));
+    let addresses = sent(proxy, target, &rule).filter(|e| !matches!(e.address, Address::Name(_)));
+    let found = by_locality(proxy, target, addresses);
     let preferred = Preferred::of(proxy, target.service.service(), rule.load_balancer.as_ref());
     let outlier_detection = rule.outlier_detection.is_some();
     let given = Given { outlier_detection, labelled: Labelled::All };
@@ -79,13 +80,13 @@ pub fn eds_endpoints(proxy: &Proxy, target: &Target<'_>) -> LoadAssignment {
 
 /// Whether there is an endpoint to put into the cluster itself.
 pub fn has_dns_endpoints(proxy: &Proxy, target: &Target<'_>) -> bool {
-    !found(proxy, target, &of_rule(target), |_| true).is_empty()
+    sent(proxy, target, &of_rule(target)).next().is_some()
 }
 
 /// Endpoints as they stand in the cluster itself, for Envoy to resolve; the cluster's `policy` ranks them.
 /// istiod: `cluster.go: buildOutboundClusters`; only the whole service's cluster knows its endpoints' labels.
 pub fn dns_endpoints(proxy: &Proxy, target: &Target<'_>, policy: &ResolvedPolicy) -> LoadAssignment {
-    let found = found(proxy, target, &of_rule(target), |_| true);
+    let found = by_locality(proxy, target, sent(proxy, target, &of_rule(target)));
     let preferred = Preferred::of(proxy, target.service.service(), policy.load_balancer.as_ref());
     let given = Given {
         outlier_detection: policy.outlier_detection.is_some(),
@@ -99,33 +100,47 @@ fn of_rule(target: &Target<'_>) -> ResolvedPolicy {
     rule.unwrap_or_default()
 }
 
-/// The endpoints that are sent, by locality.
-fn found<'m>(
+/// The endpoints of a target that the proxy is told.
+fn sent<'m>(
     proxy: &'m Proxy,
     target: &Target<'_>,
     rule: &ResolvedPolicy,
-    usable: impl Fn(&Endpoint) -> bool,
-) -> Vec<Group<'m>> {
+) -> impl Iterator<Item = &'m Endpoint> {
     let mesh = proxy.mesh();
     let service = target.service.service();
     let subset = target.rule.and_then(|rule| rule.subset(target.subset)).map(|subset| &subset.subset.labels);
-    let mode = target.rule.and_then(|rule| tls_mode(rule, target.subset, target.port.number));
     let without_unhealthy = rule.leaves_out_unhealthy(SendsUnhealthy::of(mesh, service));
-    let mut groups: BTreeMap<&SmolStr, Vec<(&Endpoint, LbEndpoint)>> = BTreeMap::new();
-    for endpoint in mesh.endpoints(&service.hostname, &service.namespace) {
-        let wanted = endpoint.port_name == target.port.name
-            && usable(endpoint)
+    mesh.endpoints(&service.hostname, &service.namespace).iter().filter(move |endpoint| {
+        endpoint.port_name == target.port.name
             && subset.is_none_or(|labels| endpoint.has_labels(labels))
             && endpoint.health != Health::Draining
-            && !(without_unhealthy && endpoint.health == Health::Unhealthy);
-        // Where nobody says on which node something runs, it is taken to be the same one, as by istiod without names.
-        let node_name = &proxy.node().metadata.node_name;
-        let unknown = endpoint.node_name.is_empty() || node_name.is_empty();
-        if wanted && (!service.node_local || unknown || endpoint.node_name == *node_name) {
-            let mut sent = lb_endpoint(mesh, endpoint, mode);
-            sent.node_assumed = service.node_local && unknown;
-            groups.entry(&endpoint.locality).or_default().push((endpoint, sent));
-        }
+            && !(without_unhealthy && endpoint.health == Health::Unhealthy)
+            && (!service.node_local || on_node(proxy, endpoint).unwrap_or(true))
+    })
+}
+
+/// Whether an endpoint is on the proxy's node; `None` where nobody says on which node one of them runs, which istiod takes for the
+/// same one.
+fn on_node(proxy: &Proxy, endpoint: &Endpoint) -> Option<bool> {
+    let node_name = &proxy.node().metadata.node_name;
+    let known = !endpoint.node_name.is_empty() && !node_name.is_empty();
+    known.then(|| endpoint.node_name == *node_name)
+}
+
+/// Endpoints of a target as Envoy gets them, by locality.
+fn by_locality<'m>(
+    proxy: &'m Proxy,
+    target: &Target<'_>,
+    endpoints: impl Iterator<Item = &'m Endpoint>,
+) -> Vec<Group<'m>> {
+    let mesh = proxy.mesh();
+    let node_local = target.service.service().node_local;
+    let mode = target.rule.and_then(|rule| tls_mode(rule, target.subset, target.port.number));
+    let mut groups: BTreeMap<&SmolStr, Vec<(&Endpoint, LbEndpoint)>> = BTreeMap::new();
+    for endpoint in endpoints {
+        let mut sent = lb_endpoint(mesh, endpoint, mode);
+        sent.node_assumed = node_local && on_node(proxy, endpoint).is_none();
+        groups.entry(&endpoint.locality).or_default().push((endpoint, sent));
     }
     groups
         .into_iter()
