@@ -252,13 +252,16 @@ fn template(spec: &Spec) -> Option<(&PodTemplateSpec, bool)> {
     }
 }
 
+/// The Namespaces among the resources by name; what is in others has a namespace that nobody describes.
+fn written_namespaces<'a>(resources: &[&'a Resource]) -> FxHashMap<&'a SmolStr, &'a Resource> {
+    let namespaces = resources.iter().filter(|resource| resource.kind == Kind::Namespace);
+    namespaces.map(|resource| (&resource.meta.name, *resource)).collect()
+}
+
 fn workloads(resources: &[&Resource], nodes: &Nodes, addresses: &mut Addresses) -> Vec<Workload> {
     let mut out: Vec<Workload> = Vec::new();
-    let namespaces: FxHashMap<&SmolStr, &IndexMap<SmolStr, SmolStr>> = resources
-        .iter()
-        .filter(|resource| resource.kind == Kind::Namespace)
-        .map(|resource| (&resource.meta.name, &resource.meta.labels))
-        .collect();
+    let namespaces = written_namespaces(resources);
+    let labels_of = |name: &SmolStr| namespaces.get(name).map(|namespace| &namespace.meta.labels);
     for resource in resources {
         if let Spec::Pod(spec) = &resource.spec {
             let status = match &resource.status {
@@ -266,7 +269,7 @@ fn workloads(resources: &[&Resource], nodes: &Nodes, addresses: &mut Addresses) 
                 _ => None,
             };
             let around = Surroundings {
-                namespace_labels: namespaces.get(&resource.meta.namespace).copied(),
+                namespace_labels: labels_of(&resource.meta.namespace),
                 assumed_ip: addresses.pod(),
                 nodes,
             };
@@ -284,7 +287,7 @@ fn workloads(resources: &[&Resource], nodes: &Nodes, addresses: &mut Addresses) 
             continue;
         }
         let around = Surroundings {
-            namespace_labels: namespaces.get(&resource.meta.namespace).copied(),
+            namespace_labels: labels_of(&resource.meta.namespace),
             assumed_ip: addresses.pod(),
             nodes,
         };
@@ -316,11 +319,7 @@ fn services(
     workloads: &endpoint::Workloads<'_>,
     addresses: &mut Addresses,
 ) -> Registered {
-    let namespaces: FxHashMap<&SmolStr, &Resource> = resources
-        .iter()
-        .filter(|resource| resource.kind == Kind::Namespace)
-        .map(|resource| (&resource.meta.name, *resource))
-        .collect();
+    let namespaces = written_namespaces(resources);
     let defaults = ServiceDefaults {
         cluster_domain: &options.cluster_domain,
         namespaces: &namespaces,
