@@ -13,14 +13,13 @@ use super::auto_address::{AutoAddresses, hash_addresses};
 use super::locality::Nodes;
 use super::service::ServiceDefaults;
 use super::virtual_service::{Naming, merge_delegates};
-use super::workload::{Surroundings, from_pod, from_template};
+use super::workload::{Surroundings, from_pod, from_template, template};
 use super::{
     DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
     Service, ServiceIndex, VirtualServiceIndex, Workload, arrival, binding, destination_rule, endpoint,
     gateway, gateway_api, ingress, selects, service, virtual_service,
 };
 use crate::diagnostic::Diagnostic;
-use crate::manifest::schema::kubernetes::PodTemplateSpec;
 use crate::manifest::schema::mesh_config::MeshConfig;
 use crate::manifest::{Kind, ManifestSet, Resource, Spec, Status, parse_mesh_config};
 use crate::parallel;
@@ -239,17 +238,6 @@ fn policies(manifests: &ManifestSet) -> Policies {
     p.tcp_routes.sort();
     p.reference_grants.sort();
     p
-}
-
-fn template(spec: &Spec) -> Option<(&PodTemplateSpec, bool)> {
-    match spec {
-        Spec::Deployment(s) | Spec::ReplicaSet(s) => Some((&s.template, s.replicas != Some(0))),
-        Spec::StatefulSet(s) => Some((&s.template, s.replicas != Some(0))),
-        Spec::DaemonSet(s) => Some((&s.template, true)),
-        Spec::Job(s) => Some((&s.template, true)),
-        Spec::CronJob(s) => Some((&s.job_template.spec.template, true)),
-        _ => None,
-    }
 }
 
 /// The Namespaces among the resources by name; what is in others has a namespace that nobody describes.

@@ -9,8 +9,8 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::injection::injection;
 use super::locality::Nodes;
-use crate::manifest::schema::kubernetes::{Container, PodSpec, PodStatus};
-use crate::manifest::{Kind, Resource};
+use crate::manifest::schema::kubernetes::{Container, PodSpec, PodStatus, PodTemplateSpec};
+use crate::manifest::{Kind, Resource, Spec};
 use crate::origin::Origin;
 
 /// The proxy of a workload.
@@ -136,6 +136,18 @@ pub(crate) fn from_pod(
     let meta = &resource.meta;
     let decided = status.is_some();
     build(resource, &meta.name, &meta.labels, &meta.annotations, spec, (ips, ready, assumed), decided, around)
+}
+
+/// The pods that a controller makes, and whether it makes any; `None` for what is no controller.
+pub(crate) fn template(spec: &Spec) -> Option<(&PodTemplateSpec, bool)> {
+    match spec {
+        Spec::Deployment(s) | Spec::ReplicaSet(s) => Some((&s.template, s.replicas != Some(0))),
+        Spec::StatefulSet(s) => Some((&s.template, s.replicas != Some(0))),
+        Spec::DaemonSet(s) => Some((&s.template, true)),
+        Spec::Job(s) => Some((&s.template, true)),
+        Spec::CronJob(s) => Some((&s.job_template.spec.template, true)),
+        _ => None,
+    }
 }
 
 /// A workload from a controller's template.

@@ -469,6 +469,13 @@ fn what_the_input_has_of_a_gateways_proxies_is_taken_as_it_is() {
     assert_eq!((all.0, all.1, all.2), (vec!["gw-istio".into()], vec!["status-port".into(), "a".into()], 1));
     let none = made(&[gateway, pod, service].concat());
     assert_eq!((none.0, none.1, none.2), (vec!["p".into()], vec!["own".into()], 3));
+    for kind in ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"] {
+        let controller = format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: own, namespace: edge}}\nspec:\n  template:\n    metadata: \
+             {{labels: {{gateway.networking.k8s.io/gateway-name: gw}}}}\n    spec: {{containers: [{{name: istio-proxy, image: a}}]}}\n---\n"
+        );
+        assert_eq!(made(&[gateway, &controller].concat()).0, ["own"], "{kind}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::super::policy::Config;
-use super::super::{Features, Policies};
+use super::super::{Features, Policies, workload};
 use super::{Namespaces, class, listener};
 use crate::manifest::schema::gateway_api::{GatewaySpec, Listener};
 use crate::manifest::schema::kubernetes::{
@@ -80,9 +80,7 @@ pub(crate) fn missing(
 fn labels_of_proxies(resource: &Resource) -> Option<&Labels> {
     match &resource.spec {
         Spec::Pod(_) => Some(&resource.meta.labels),
-        Spec::Deployment(spec) => Some(&spec.template.metadata.labels),
-        Spec::DaemonSet(spec) => Some(&spec.template.metadata.labels),
-        _ => None,
+        spec => workload::template(spec).map(|(template, _)| &template.metadata.labels),
     }
 }
 
