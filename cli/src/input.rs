@@ -80,7 +80,11 @@ impl Input {
         }
         if self.assume_platform {
             let mesh = Mesh::new(loader.clone().load(), options.clone());
-            for part in StandIn::for_missing(&mesh, &namespace) {
+            let missing = StandIn::for_missing(&mesh, &namespace);
+            if missing.is_empty() {
+                return Ok(mesh);
+            }
+            for part in missing {
                 options.assumptions.push(part.assumption);
                 loader = loader.text(part.file, part.text);
             }
