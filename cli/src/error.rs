@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use dryroute::manifest::LoadError;
+use dryroute::mesh::WorkloadNameError;
 use dryroute::trace::{QueryError, TraceError};
 
 use crate::style;
@@ -131,10 +132,17 @@ impl From<QueryError> for CliError {
     }
 }
 
+impl From<WorkloadNameError> for CliError {
+    fn from(error: WorkloadNameError) -> Self {
+        Self::new(error.to_string()).candidates(error.candidates())
+    }
+}
+
 impl From<TraceError> for CliError {
     fn from(error: TraceError) -> Self {
         match error {
             TraceError::Query(query) => query.into(),
+            TraceError::Source(source) => source.into(),
             other => {
                 let candidates = other.candidates().to_vec();
                 let out = Self::new(other.to_string()).candidates(candidates);

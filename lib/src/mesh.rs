@@ -38,6 +38,7 @@ pub mod virtual_service;
 pub mod virtual_service_index;
 pub mod visibility;
 pub mod workload;
+mod workload_name;
 
 pub use crate::host;
 pub use crate::protocol::{self, Protocol};
@@ -55,6 +56,7 @@ pub use virtual_service::{Generator, HttpRule, MESH_GATEWAY, Rule, VirtualServic
 pub use virtual_service_index::VirtualServiceIndex;
 pub use visibility::ExportTo;
 pub use workload::{ContainerInfo, ProxyKind, Workload};
+pub use workload_name::WorkloadNameError;
 
 /// What a mesh depends on besides its manifests.
 #[derive(Clone, Debug)]

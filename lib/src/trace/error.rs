@@ -3,6 +3,7 @@
 use smol_str::SmolStr;
 
 use super::query::QueryError;
+use crate::mesh::WorkloadNameError;
 
 /// A question that has no answer, not even `unknown`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,22 +12,9 @@ pub enum TraceError {
     /// The query cannot be read.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// No workload has that name.
-    #[error("no workload is called `{name}`")]
-    UnknownSource {
-        /// What was asked for.
-        name: SmolStr,
-        /// Workloads that could have been meant, `namespace/name`.
-        candidates: Vec<SmolStr>,
-    },
-    /// More than one workload has that name.
-    #[error("`{name}` is the name of more than one workload")]
-    AmbiguousSource {
-        /// What was asked for.
-        name: SmolStr,
-        /// The workloads, `namespace/name`.
-        candidates: Vec<SmolStr>,
-    },
+    /// The client's name stands for no workload.
+    #[error(transparent)]
+    Source(#[from] WorkloadNameError),
     /// The workload has no such container.
     #[error("`{workload}` has no container `{container}`")]
     UnknownContainer {
@@ -81,9 +69,8 @@ impl TraceError {
     pub fn candidates(&self) -> &[SmolStr] {
         match self {
             Self::Query(_) | Self::NoClient => &[],
-            Self::UnknownSource { candidates, .. }
-            | Self::AmbiguousSource { candidates, .. }
-            | Self::UnknownContainer { candidates, .. }
+            Self::Source(error) => error.candidates(),
+            Self::UnknownContainer { candidates, .. }
             | Self::UnknownGateway { candidates, .. }
             | Self::NoEntrance { candidates, .. }
             | Self::AmbiguousGateway { candidates }

@@ -1,7 +1,7 @@
 //! Who sends the request, and through which gateway does it enter?
 //!
-//! Invariant: a name that fits one workload, or several that are alike, is that workload; anything else is an error that
-//! lists what could have been meant.
+//! Invariant: who is named is found or is an error that lists what could have been meant; who is not named is chosen, and
+//! whoever chose says so.
 
 use smol_str::SmolStr;
 
@@ -39,7 +39,7 @@ impl Client {
 pub(super) fn client(mesh: &Mesh, query: &Query) -> Result<Client, TraceError> {
     let index = match query.from.as_deref() {
         Some(OUTSIDE) => return Ok(Client::outside(false)),
-        Some(name) => find(mesh, name, query.namespace.as_deref())?,
+        Some(name) => mesh.workload_named(name, query.namespace.as_deref().unwrap_or("default"))?.0,
         None if query.to_gateway.is_some() => return Ok(Client::outside(false)),
         None => match default_client(mesh, query) {
             Some(index) => index,
@@ -87,91 +87,6 @@ fn container_names(workload: &Workload) -> Vec<SmolStr> {
         names.push(SmolStr::new_static("istio-proxy"));
     }
     names
-}
-
-/// Finds a workload by `namespace/name` or name: its own, its controller's, its service account's.
-fn find(mesh: &Mesh, name: &str, namespace: Option<&str>) -> Result<usize, TraceError> {
-    let (wanted_namespace, wanted) = match name.split_once('/') {
-        Some((namespace, name)) => (Some(namespace), name),
-        None => (None, name),
-    };
-    let fits: [fn(&Workload, &str) -> bool; 3] = [
-        |w, name| w.name == name,
-        |w, name| w.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')),
-        |w, name| w.service_account == name,
-    ];
-    let preferred = namespace.unwrap_or("default");
-    for fit in fits {
-        let mut found: Vec<usize> = (0..mesh.workloads().len())
-            .filter(|i| {
-                mesh.workloads().get(*i).is_some_and(|w| {
-                    fit(w, wanted) && wanted_namespace.is_none_or(|namespace| w.namespace == namespace)
-                })
-            })
-            .collect();
-        if wanted_namespace.is_none() {
-            let own = |i: &usize| mesh.workloads().get(*i).is_some_and(|w| w.namespace == preferred);
-            if found.iter().any(own) {
-                found.retain(own);
-            }
-        }
-        let Some(first) = found.first().copied() else { continue };
-        if found.iter().all(|i| alike(mesh, first, *i)) {
-            return Ok(first);
-        }
-        return Err(TraceError::AmbiguousSource { name: name.into(), candidates: names(mesh, &found) });
-    }
-    let close: Vec<usize> = (0..mesh.workloads().len())
-        .filter(|i| {
-            mesh.workloads().get(*i).is_some_and(|w| {
-                let near = |text: &str| text.contains(wanted) || wanted.contains(text);
-                near(&w.name) || wanted_namespace.is_some_and(|namespace| w.namespace == namespace)
-            })
-        })
-        .collect();
-    let all: Vec<usize> = (0..mesh.workloads().len()).collect();
-    let shown = if close.is_empty() { &all } else { &close };
-    Err(TraceError::UnknownSource { name: name.into(), candidates: names(mesh, shown) })
-}
-
-fn names(mesh: &Mesh, indexes: &[usize]) -> Vec<SmolStr> {
-    let mut names: Vec<SmolStr> =
-        indexes.iter().filter_map(|i| mesh.workloads().get(*i)).map(Workload::full_name).collect();
-    names.sort();
-    names.dedup();
-    names.truncate(20);
-    names
-}
-
-/// Labels that controllers give to tell their pods apart.
-const POD_LABELS: [&str; 5] = [
-    "pod-template-hash",
-    "controller-revision-hash",
-    "pod-template-generation",
-    "statefulset.kubernetes.io/pod-name",
-    "apps.kubernetes.io/pod-index",
-];
-
-/// Whether nothing that routing depends on tells two workloads apart.
-pub(super) fn alike(mesh: &Mesh, a: usize, b: usize) -> bool {
-    let (Some(x), Some(y)) = (mesh.workloads().get(a), mesh.workloads().get(b)) else { return false };
-    let labels = |w: &'_ Workload| -> Vec<(SmolStr, SmolStr)> {
-        let mut labels: Vec<_> = w
-            .labels
-            .iter()
-            .filter(|(key, _)| !POD_LABELS.contains(&key.as_str()))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        labels.sort();
-        labels
-    };
-    a == b
-        || (x.namespace == y.namespace
-            && x.proxy == y.proxy
-            && x.service_account == y.service_account
-            && x.annotations == y.annotations
-            && x.containers == y.containers
-            && labels(x) == labels(y))
 }
 
 /// The client that is chosen when nobody names one: an application with a sidecar, of the wanted namespace where there is

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dryroute::manifest::{Loader, is_manifest};
-use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute::mesh::{Mesh, MeshOptions, WorkloadNameError};
 use dryroute::scenario::Scenario;
 use dryroute::trace::{Choice, Query, TraceError, Tracer};
 
@@ -85,7 +85,7 @@ fn a_client_that_does_not_exist_is_an_error_with_candidates() {
     let mut query = Query::get("http://reviews:9080/").unwrap();
     query.from = Some("default/slep".into());
     let error = tracer.trace(&query).unwrap_err();
-    assert!(matches!(error, TraceError::UnknownSource { .. }));
+    assert!(matches!(error, TraceError::Source(WorkloadNameError::Unknown { .. })));
     assert!(error.candidates().iter().any(|name| name == "default/sleep"), "{error:?}");
 }
 

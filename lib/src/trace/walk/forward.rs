@@ -18,7 +18,6 @@ use crate::istiod::name::SubsetKey;
 use crate::mesh::{Address, Endpoint, Health, ProxyKind, Service};
 use crate::trace::contract::{HopKind, StepKind};
 use crate::trace::dns::{Answer, Resolver};
-use crate::trace::source::alike;
 use crate::trace::tracer::Member;
 
 /// Endpoints that nothing tells apart, by their first.
@@ -211,7 +210,7 @@ impl Walk<'_> {
                     && a.istio_mutual == b.istio_mutual
                     && match (first, second) {
                         (Some(first), Some(second)) => {
-                            alike(self.mesh, first, second) && self.same_way_on(first, second)
+                            self.alike(first, second) && self.same_way_on(first, second)
                         }
                         (None, None) => true,
                         _ => false,
@@ -219,6 +218,11 @@ impl Walk<'_> {
             }
             _ => a.address == b.address,
         }
+    }
+
+    fn alike(&self, first: usize, second: usize) -> bool {
+        let workload = |index| self.mesh.workloads().get(index);
+        workload(first).zip(workload(second)).is_some_and(|(first, second)| first.is_like(second))
     }
 
     /// Whether what two workloads send on goes the same way: where a gateway runs decides which endpoints it prefers.
@@ -311,7 +315,7 @@ impl Walk<'_> {
         let endpoints = self.mesh.endpoints(&service.hostname, &service.namespace);
         let usable = endpoints.iter().filter(ready).map(|endpoint| (endpoint, 1.0));
         let found = groups(usable, |a, b| match (a.workload, b.workload) {
-            (Some(x), Some(y)) => a.port == b.port && alike(self.mesh, x as usize, y as usize),
+            (Some(x), Some(y)) => a.port == b.port && self.alike(x as usize, y as usize),
             _ => a.address == b.address && a.port == b.port,
         });
         if found.is_empty() {
