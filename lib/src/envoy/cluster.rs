@@ -206,6 +206,8 @@ mod tests {
             outlier_detection: false,
             locality_weighted: false,
             healthy_panic_threshold: Some(0),
+            patches: Vec::new(),
+            opaque: None,
             applied: Vec::new(),
             origin: Origin::default("test"),
         }

@@ -143,8 +143,8 @@ impl<X: Xds + ?Sized> Arrival<'_, X> {
         match &self.chain.terminal {
             NetworkFilter::TcpProxy(proxy) => tcp_proxy::decide(self.xds, proxy, self.destination_restored()),
             NetworkFilter::HttpConnectionManager(manager) => {
-                for (name, origin) in &manager.patches {
-                    note(recorder, StepKind::Patch, name, origin);
+                for patch in &manager.patches {
+                    note(recorder, StepKind::Patch, &patch.name, &patch.origin);
                 }
                 // TLS that nobody terminates is no HTTP, whatever is inside.
                 let readable = session.is_some() || self.connection.transport == Transport::Plaintext;

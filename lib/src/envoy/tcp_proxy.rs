@@ -3,7 +3,7 @@
 //! Envoy: `tcp_proxy.cc: Filter::establishUpstreamConnection`. Measured with Envoy 1.40: a missing cluster closes the
 //! connection with `NC`, one without a healthy endpoint with `UH`.
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::cluster;
 use super::config::TcpProxy;
@@ -40,5 +40,12 @@ pub(crate) fn decide<X: Xds + ?Sized>(
             origin: choice.origin.clone(),
         }
     });
-    ConnectionOutcome::Tcp(TcpDecision { branches: branches.collect() })
+    let branches: Vec<TcpBranch> = branches.collect();
+    if let Some(patch) = branches.iter().find_map(|branch| branch.found.as_ref()?.opaque.as_ref()) {
+        return ConnectionOutcome::Unknown {
+            reason: format_smolstr!("what EnvoyFilter {} changes in the cluster is not modelled", patch.name),
+            origin: patch.origin.clone(),
+        };
+    }
+    ConnectionOutcome::Tcp(TcpDecision { branches })
 }

@@ -183,6 +183,8 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
         ),
         healthy_panic_threshold: policy
             .healthy_panic_threshold(SendsUnhealthy::of(proxy.mesh(), service.service())),
+        patches: Vec::new(),
+        opaque: None,
         applied: rules.chain(policy.applied.iter().cloned()).collect(),
         origin,
     })
@@ -232,6 +234,8 @@ pub fn plain(proxy: &Proxy, name: SmolStr, discovery_type: DiscoveryType) -> Clu
         outlier_detection: false,
         locality_weighted: false,
         healthy_panic_threshold: None,
+        patches: Vec::new(),
+        opaque: None,
         applied: Vec::new(),
         origin: Origin::default("Istio's own clusters"),
     }

@@ -1,9 +1,11 @@
-//! What do EnvoyFilters change in a proxy's listeners?
+//! What do EnvoyFilters change in a proxy's listeners and clusters?
 //!
-//! A patch that fits a filter chain either merges settings that are modelled into its HTTP connection manager, or makes
-//! what lies behind the chain unknown. Invariant: nothing that a patch could change is told as a fact.
-//! istiod: `push_context.go: EnvoyFilters`; `envoyfilter/listener_patch.go`.
+//! A patch either merges settings that are modelled, into the HTTP connection managers or clusters that it fits, or makes
+//! unknown what lies behind the filter chains and clusters that it fits. Invariant: nothing that a patch could change is
+//! told as a fact.
+//! istiod: `push_context.go: EnvoyFilters`; `envoyfilter/listener_patch.go, cluster_patch.go`.
 
+mod cluster;
 mod fit;
 mod settings;
 #[cfg(test)]
@@ -13,20 +15,23 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, format_smolstr};
 
+use self::cluster::ClusterSettings;
 use self::fit::Fit;
 use self::settings::Settings;
 use super::attachment;
 use super::connection_manager::ListenerClass;
 use super::node::Node;
 use super::proxy::Proxy;
-use crate::envoy::config::{AccessFilter, FilterChain, HttpFilter, Listener, NetworkFilter};
+use crate::envoy::config::{
+    AccessFilter, AppliedPatch, Cluster, FilterChain, HttpFilter, Listener, NetworkFilter,
+};
 use crate::manifest::schema::istio::{
-    ApplyTo, EnvoyConfigPatch, EnvoyFilter, ListenerMatch, PatchContext, PatchOperation,
+    ApplyTo, ClusterMatch, EnvoyConfigPatch, EnvoyFilter, ListenerMatch, PatchContext, PatchOperation,
 };
 use crate::mesh::{Config, selects};
 use crate::origin::Origin;
 
-/// The patches of a proxy's listeners of a class, in the order in which they are applied.
+/// The patches of a proxy for listeners of a class and the clusters behind them, in the order in which they are applied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patches(Vec<Patch>);
 
@@ -36,13 +41,37 @@ struct Patch {
     apply_to: ApplyTo,
     operation: PatchOperation,
     listener: Option<ListenerMatch>,
+    cluster: Option<ClusterMatch>,
     /// Whether it is for the proxy at all.
     proxy: Fit,
-    /// What it merges into a connection manager; `None` when that is not modelled.
-    settings: Option<Settings>,
-    /// The EnvoyFilter, `namespace/name`.
-    name: SmolStr,
-    origin: Origin,
+    /// What it merges; `None` when that is not modelled.
+    merge: Option<Merge>,
+    /// How it is told of where it was applied.
+    applied: AppliedPatch,
+}
+
+/// What a patch merges.
+#[derive(Clone, Debug, PartialEq)]
+enum Merge {
+    Manager(Box<Settings>),
+    Cluster(ClusterSettings),
+}
+
+impl Merge {
+    fn of(patch: &EnvoyConfigPatch) -> Option<Self> {
+        match patch.apply_to {
+            ApplyTo::NetworkFilter => Settings::of(patch).map(Box::new).map(Self::Manager),
+            ApplyTo::Cluster => ClusterSettings::of(patch).map(Self::Cluster),
+            _ => None,
+        }
+    }
+
+    fn is_partly_kept(&self) -> bool {
+        match self {
+            Self::Manager(settings) => settings.is_partly_kept(),
+            Self::Cluster(settings) => settings.is_partly_kept(),
+        }
+    }
 }
 
 impl Patches {
@@ -74,14 +103,30 @@ impl Patches {
         }
     }
 
+    /// Changes a cluster; `false` removes it.
+    pub fn apply_to_cluster(&self, cluster: &mut Cluster) -> bool {
+        for patch in self.0.iter().filter(|patch| patch.apply_to == ApplyTo::Cluster && !patch.adds()) {
+            match (cluster::fits(patch.cluster.as_ref(), cluster).and(patch.proxy), &patch.merge) {
+                (Fit::No, _) => {}
+                (Fit::Yes, _) if patch.operation == PatchOperation::Remove => return false,
+                (Fit::Yes, Some(Merge::Cluster(settings))) => {
+                    settings.apply(cluster);
+                    cluster.patches.push(patch.applied.clone());
+                }
+                _ => cluster.opaque = Some(patch.applied.clone()),
+            }
+        }
+        true
+    }
+
     fn apply_to_chain(&self, listener: &Listener, chain: &mut Arc<FilterChain>) {
         let mut merges = Vec::new();
         for patch in &self.0 {
             match patch.fits(listener, chain) {
                 Fit::No => {}
-                Fit::Yes if patch.settings.is_some() => merges.push(patch),
+                Fit::Yes if patch.merge.is_some() => merges.push(patch),
                 Fit::Yes | Fit::Perhaps => {
-                    make_opaque(Arc::make_mut(chain), &patch.origin);
+                    make_opaque(Arc::make_mut(chain), &patch.applied.origin);
                     return;
                 }
             }
@@ -92,9 +137,9 @@ impl Patches {
         if let NetworkFilter::HttpConnectionManager(manager) = &mut Arc::make_mut(chain).terminal {
             let manager = Arc::make_mut(manager);
             for patch in merges {
-                let Some(settings) = &patch.settings else { continue };
+                let Some(Merge::Manager(settings)) = &patch.merge else { continue };
                 settings.apply(manager);
-                manager.patches.push((patch.name.clone(), patch.origin.clone()));
+                manager.patches.push(patch.applied.clone());
             }
         }
     }
@@ -109,7 +154,7 @@ fn holds_for(node: &Node, filter: &Config<EnvoyFilter>) -> bool {
     filter.spec.workload_selector.as_ref().is_none_or(|selector| selects(&selector.labels, &node.labels))
 }
 
-/// The patches of an EnvoyFilter that can change listeners of a class.
+/// The patches of an EnvoyFilter that can change listeners of a class, or the clusters behind them.
 fn patches(filter: &Config<EnvoyFilter>, node: &Node, class: ListenerClass) -> Vec<Patch> {
     let context = match class {
         ListenerClass::SidecarInbound => PatchContext::SidecarInbound,
@@ -126,14 +171,17 @@ fn patches(filter: &Config<EnvoyFilter>, node: &Node, class: ListenerClass) -> V
         if (own != PatchContext::Any && own != context) || proxy == Fit::No {
             return None;
         }
+        let merge = Merge::of(patch);
+        let partly = merge.as_ref().is_some_and(Merge::is_partly_kept);
+        let origin = filter.origin(format_smolstr!("spec.configPatches[{number}]"));
         Some(Patch {
             apply_to: patch.apply_to,
             operation: change.operation,
             listener: condition.and_then(|condition| condition.listener.clone()),
+            cluster: condition.and_then(|condition| condition.cluster.clone()),
             proxy,
-            settings: Settings::of(patch),
-            name: name.clone(),
-            origin: filter.origin(format_smolstr!("spec.configPatches[{number}]")),
+            merge,
+            applied: AppliedPatch { name: name.clone(), partly, origin },
         })
     };
     filter.spec.config_patches.iter().enumerate().filter_map(fitting).collect()

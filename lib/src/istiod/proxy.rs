@@ -17,6 +17,7 @@ use super::envoy_filter::Patches;
 use super::gateway::GatewayConfig;
 use super::inbound::{self, Inbound, ServiceTarget};
 use super::memo::Memo;
+use super::name::INBOUND_PASSTHROUGH_CLUSTER;
 use super::node::{InterceptionMode, Node, NodeType};
 use super::outbound::listener::{self, ListenerKey, ListenerProtocol};
 use super::outbound::{catch_all, route_config};
@@ -139,6 +140,18 @@ impl Proxy {
     pub fn patched(&self, class: ListenerClass, mut listener: Listener) -> Arc<Listener> {
         self.patches.get_or_init(class, || Patches::new(self, class)).apply(&mut listener);
         Arc::new(listener)
+    }
+
+    /// A cluster as EnvoyFilters leave it; `None` where one removes it.
+    fn patched_cluster(&self, mut cluster: Cluster) -> Option<Cluster> {
+        let inbound = cluster.name.starts_with("inbound|") || cluster.name == INBOUND_PASSTHROUGH_CLUSTER;
+        let class = match self.node.node_type {
+            NodeType::Router => ListenerClass::Gateway,
+            NodeType::Sidecar | NodeType::Waypoint if inbound => ListenerClass::SidecarInbound,
+            NodeType::Sidecar | NodeType::Waypoint => ListenerClass::SidecarOutbound,
+        };
+        let patches = self.patches.get_or_init(class, || Patches::new(self, class));
+        patches.apply_to_cluster(&mut cluster).then_some(cluster)
     }
 
     /// The headers that it sets on listeners of a class.
@@ -398,6 +411,7 @@ impl Xds for Proxy {
                 cluster::build(self, name).or_else(|| inbound::cluster::build(self, name))
             }
         };
+        let built = built.and_then(|cluster| self.patched_cluster(cluster));
         self.clusters.insert(name.into(), built.map(Arc::new))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 
+use super::http::AppliedPatch;
 use crate::origin::Origin;
 
 /// How a cluster finds its endpoints.
@@ -54,6 +55,10 @@ pub struct Cluster {
     pub locality_weighted: bool,
     /// With fewer healthy endpoints than this, in percent, all are used; Envoy's 50 when it is not set.
     pub healthy_panic_threshold: Option<u32>,
+    /// The patches of EnvoyFilters that changed it.
+    pub patches: Vec<AppliedPatch>,
+    /// The patch that changes it in a way that is not modelled, so that nobody knows what becomes of what is sent to it.
+    pub opaque: Option<AppliedPatch>,
     /// The DestinationRules that hold for it, and the fields of them that shaped it; for display.
     pub applied: Vec<Origin>,
     /// Who made it.

@@ -105,6 +105,17 @@ pub enum TracingProvider {
     Other,
 }
 
+/// A patch of an EnvoyFilter, as far as it is modelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedPatch {
+    /// The EnvoyFilter, `namespace/name`.
+    pub name: SmolStr,
+    /// Whether it also has settings that no request's fate depends on, which are left out.
+    pub partly: bool,
+    /// The patch.
+    pub origin: Origin,
+}
+
 /// An HTTP connection manager (`HttpConnectionManager`), with the fields that istiod varies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConnectionManager {
@@ -158,8 +169,8 @@ pub struct HttpConnectionManager {
     pub upgrade_types: Vec<SmolStr>,
     /// The HTTP filters, in request order; the router is implied at the end.
     pub http_filters: Vec<HttpFilter>,
-    /// The EnvoyFilters that changed it, `namespace/name`, each with its patch.
-    pub patches: Vec<(SmolStr, Origin)>,
+    /// The patches that changed it.
+    pub patches: Vec<AppliedPatch>,
     /// Who made it.
     pub origin: Origin,
 }

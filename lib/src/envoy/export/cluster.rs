@@ -43,6 +43,10 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
             out.set("outlier_detection", json!({}));
         }
     }
+    let patches = cluster.patches.iter().filter(|patch| patch.partly).chain(&cluster.opaque);
+    for patch in patches {
+        writer.leave_out(format!("EnvoyFilter {} of cluster {}: not all of it", patch.name, cluster.name));
+    }
     let transport = writer.loopback.is_none_or(|l| l.certificates().is_some() && l.keeps_tls(cluster));
     if transport {
         transport_sockets(writer, &mut out, &cluster.transport);

@@ -44,6 +44,9 @@ pub(super) fn connection_manager(
             }
         }
     }
+    for patch in manager.patches.iter().filter(|patch| patch.partly) {
+        writer.leave_out(format!("EnvoyFilter {}: not all of it", patch.name));
+    }
     out.set("http_filters", filters(writer, manager));
     out.set_some("tracing", manager.tracing.as_ref().map(|tracing| self::tracing(writer, tracing)));
     http1(&mut out, manager);

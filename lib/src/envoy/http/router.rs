@@ -113,6 +113,12 @@ fn forward<X: Xds + ?Sized>(
         let answer = Answer::new(status, SmolStr::default(), details, origin);
         return flight.answered(decision, answer.flag(ResponseFlag::NoClusterFound));
     };
+    if let Some(patch) = &found.opaque {
+        let reason =
+            format_smolstr!("what EnvoyFilter {} changes in the cluster is not modelled", patch.name);
+        let origin = patch.origin.clone();
+        return flight.ends(HttpOutcome::Unknown { reason, cluster: Some(name), origin });
+    }
     let retry_policy = if stream.internal {
         asked_retries(&mut flight).of(action.retry_policy.as_ref())
     } else {

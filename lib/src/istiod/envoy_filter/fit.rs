@@ -34,7 +34,7 @@ impl From<bool> for Fit {
 
 impl Fit {
     /// Both have to fit.
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,
             (Self::Yes, Self::Yes) => Self::Yes,
@@ -77,7 +77,7 @@ impl Patch {
         let http = matches!(chain.terminal, NetworkFilter::HttpConnectionManager(_));
         let fits = match self.apply_to {
             // An extension's configuration does nothing until a filter asks for it.
-            ApplyTo::Invalid | ApplyTo::Bootstrap | ApplyTo::ExtensionConfig => Fit::No,
+            ApplyTo::Invalid | ApplyTo::Bootstrap | ApplyTo::ExtensionConfig | ApplyTo::Cluster => Fit::No,
             // istiod knows this operation for whole messages only.
             ApplyTo::NetworkFilter | ApplyTo::HttpFilter | ApplyTo::ListenerFilter
                 if self.operation == PatchOperation::MergeAndReplaceList =>
@@ -95,13 +95,12 @@ impl Patch {
             }
             ApplyTo::NetworkFilter | ApplyTo::HttpFilter => Fit::No,
             ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => http.into(),
-            ApplyTo::Cluster => Fit::Yes,
         };
         fits.and(self.proxy)
     }
 
     /// Whether the patch adds, which is what istiod makes of insertions into anything but lists of filters and routes.
-    fn adds(&self) -> bool {
+    pub(super) fn adds(&self) -> bool {
         !matches!(
             self.operation,
             PatchOperation::Invalid

@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 use crate::envoy::config::{
     EscapedSlashes, ForwardClientCertDetails, HttpConnectionManager, ServerHeaderTransformation,
 };
-use crate::manifest::schema::istio::{ApplyTo, EnvoyConfigPatch, PatchOperation};
+use crate::manifest::schema::istio::{EnvoyConfigPatch, PatchOperation};
 
 /// The filter's name, which patches refer to.
 pub(super) const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -163,10 +163,7 @@ impl Settings {
         let change = patch.patch.as_ref()?;
         // A merge that names no filter changes every filter of the chain.
         let filter = patch.match_.as_ref()?.listener.as_ref()?.filter_chain.as_ref()?.filter.as_ref()?;
-        if patch.apply_to != ApplyTo::NetworkFilter
-            || change.operation != PatchOperation::Merge
-            || filter.name != CONNECTION_MANAGER
-        {
+        if change.operation != PatchOperation::Merge || filter.name != CONNECTION_MANAGER {
             return None;
         }
         Self::read(&change.value.as_ref()?.0)
@@ -187,6 +184,22 @@ impl Settings {
             return None;
         }
         Some(settings)
+    }
+
+    /// Whether there is anything that a connection manager of the model does not keep.
+    pub(super) fn is_partly_kept(&self) -> bool {
+        let ignored = [
+            self.stat_prefix,
+            self.access_log,
+            self.access_log_options,
+            self.stream_idle_timeout,
+            self.request_timeout,
+            self.request_headers_timeout,
+            self.drain_timeout,
+            self.delayed_close_timeout,
+        ];
+        let limits = self.common_http_protocol_options.unwrap_or_default() != CommonOptions::default();
+        limits || ignored.iter().any(Option::is_some)
     }
 
     /// Merges the settings into a connection manager.

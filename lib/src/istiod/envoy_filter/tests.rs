@@ -93,7 +93,7 @@ fn settings_are_merged_in_the_order_of_priority_and_the_root_namespace_goes_firs
     let proxy = gateway(&text);
     let manager = manager(&proxy);
     assert_eq!((manager.xff_num_trusted_hops, manager.merge_slashes), (3, true));
-    let names: Vec<&str> = manager.patches.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = manager.patches.iter().map(|patch| patch.name.as_str()).collect();
     assert_eq!(names, ["istio-system/c", "istio-system/b", "istio-system/a"]);
     assert!(!is_opaque(&proxy, 80) && !is_opaque(&proxy, 8443));
 }
@@ -152,7 +152,7 @@ fn a_patch_that_is_not_modelled_makes_the_chains_that_it_fits_unknown() {
         (network("INSERT_BEFORE", "envoy.filters.network.tcp_proxy"), false, true),
         (network("REPLACE", "istio.stats"), true, true),
         (network("INSERT_FIRST", "envoy.filters.network.tcp_proxy"), true, true),
-        (plain("CLUSTER"), true, true),
+        (plain("CLUSTER"), false, false),
         (plain("HTTP_ROUTE"), true, false),
         (plain("LISTENER"), true, true),
         (plain("EXTENSION_CONFIG"), false, false),
@@ -186,4 +186,52 @@ fn a_patch_for_other_proxies_changes_nothing() {
         assert_eq!(manager.xff_num_trusted_hops == 1, applied, "{namespace} {more} {condition}");
         assert!(!is_opaque(&proxy, 80));
     }
+}
+
+/// A sidecar whose mesh has the Service `shop/cart` with ports 80 and 8080.
+fn sidecar(filters: &str) -> Proxy {
+    let text = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: cart, namespace: shop}}\n\
+         spec: {{clusterIP: 10.96.0.1, ports: [{{name: http, port: 80}}, {{name: tcp, port: 8080}}]}}\n{filters}"
+    );
+    let mesh = Mesh::new(Loader::new().text("mesh.yaml", text).load(), MeshOptions::default());
+    Proxy::new(Arc::new(mesh), Node::sidecar("shop", "client", vec!["10.0.0.1".parse().unwrap()]))
+}
+
+#[test]
+fn a_patch_of_clusters_changes_those_that_it_fits_and_no_others() {
+    const HOST: &str = "cart.shop.svc.cluster.local";
+    let patch = |condition: &str, operation: &str, value: &str| {
+        format!(
+            "{{applyTo: CLUSTER, match: {{{condition}}}, patch: {{operation: {operation}, value: {{{value}}}}}}}"
+        )
+    };
+    let (kept, removed, unknown) = ("kept", "removed", "unknown");
+    for (condition, operation, value, http, tcp) in [
+        ("", "MERGE", "connect_timeout: 3s", kept, kept),
+        ("", "MERGE", "circuit_breakers: {thresholds: [{max_connections: 1}]}", kept, kept),
+        ("", "MERGE", "lb_policy: RANDOM", unknown, unknown),
+        ("", "MERGE", "connect_timeout: 0s", unknown, unknown),
+        ("cluster: {portNumber: 80}", "MERGE", "lb_policy: RANDOM", unknown, kept),
+        ("cluster: {service: cart.shop.svc.cluster.local}", "MERGE", "lb_policy: RANDOM", unknown, unknown),
+        ("cluster: {service: other.shop.svc.cluster.local}", "REMOVE", "", kept, kept),
+        ("cluster: {name: 'outbound|8080||cart.shop.svc.cluster.local'}", "REMOVE", "", kept, removed),
+        ("cluster: {subset: v1}", "REMOVE", "", kept, kept),
+        ("context: SIDECAR_OUTBOUND", "REMOVE", "", removed, removed),
+        ("context: GATEWAY", "REMOVE", "", kept, kept),
+        ("", "ADD", "name: another", kept, kept),
+    ] {
+        let patch = patch(condition, operation, value);
+        let proxy = sidecar(&filter("a", "shop", "", &patch));
+        let fate = |port: u16| match proxy.cluster(&format!("outbound|{port}||{HOST}")) {
+            None => removed,
+            Some(cluster) if cluster.opaque.is_some() => unknown,
+            Some(_) => kept,
+        };
+        assert_eq!((fate(80), fate(8080)), (http, tcp), "{patch}");
+    }
+    let patch = patch("", "MERGE", "connectTimeout: 3s, dns_refresh_rate: 5s");
+    let cluster = sidecar(&filter("a", "shop", "", &patch)).cluster(&format!("outbound|80||{HOST}")).unwrap();
+    assert_eq!(cluster.connect_timeout, std::time::Duration::from_secs(3));
+    assert!(cluster.patches[0].partly);
 }

@@ -235,6 +235,8 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
         outlier_detection: false,
         locality_weighted: false,
         healthy_panic_threshold: None,
+        patches: Vec::new(),
+        opaque: None,
         applied: policy.applied.clone(),
         origin: inbound.origin,
     }

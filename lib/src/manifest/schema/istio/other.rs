@@ -65,7 +65,7 @@ schema! {
     /// What a patch is applied to.
     EnvoyConfigMatch {
         context: PatchContext, proxy: Option<ProxyMatch>, listener: Option<ListenerMatch>,
-        route_configuration: Option<Ignored>, cluster: Option<Ignored>, waypoint: Option<Ignored>,
+        route_configuration: Option<Ignored>, cluster: Option<ClusterMatch>, waypoint: Option<Ignored>,
     }
     /// Which proxies are meant.
     ProxyMatch { proxy_version: SmolStr, metadata: Labels }
@@ -73,6 +73,8 @@ schema! {
     ListenerMatch {
         port_number: u32, port_name: SmolStr, filter_chain: Option<ListenerFilterChainMatch>, listener_filter: SmolStr, name: SmolStr,
     }
+    /// Which clusters are meant.
+    ClusterMatch { port_number: u32, service: SmolStr, subset: SmolStr, name: SmolStr }
     /// Which filter chains are meant.
     ListenerFilterChainMatch {
         name: SmolStr, sni: SmolStr, transport_protocol: SmolStr, application_protocols: SmolStr,
