@@ -8,21 +8,14 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use dryroute::envoy::{
-    ApplicationProtocol, Capture, Connection, HttpRequest, NoRecord, Record, Transport, decide,
-};
+use dryroute::envoy::{Capture, Connection, HttpRequest, NoRecord, Record, decide};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute_tests::generator;
+use dryroute_tests::live::lab::plaintext;
 
 fn question() -> (Connection, HttpRequest) {
-    let connection = Connection {
-        destination: "10.96.0.50".parse().unwrap(),
-        port: 80,
-        source: "10.1.0.1".parse().unwrap(),
-        transport: Transport::Plaintext,
-        protocol: ApplicationProtocol::Http11,
-    };
+    let connection = plaintext("10.96.0.50".parse().unwrap(), 80, "10.1.0.1".parse().unwrap());
     let request = HttpRequest {
         method: "GET".into(),
         path: "/productpage?u=normal".into(),

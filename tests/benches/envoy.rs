@@ -15,19 +15,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use dryroute::envoy::config::{Cluster, EndpointAddress, Listener};
-use dryroute::envoy::export::{Certificates, Document, Loopback, export};
-use dryroute::envoy::{
-    ApplicationProtocol, Capture, Connection, ConnectionOutcome, HttpOutcome, HttpRequest, NoRecord,
-    Transport, decide,
-};
+use dryroute::envoy::export::{Document, export};
+use dryroute::envoy::{Capture, Connection, ConnectionOutcome, HttpOutcome, HttpRequest, NoRecord, decide};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute_tests::live::Binary;
 use dryroute_tests::live::client::proxy_line;
-use dryroute_tests::live::lab::certificates;
+use dryroute_tests::live::lab::plaintext;
 use dryroute_tests::live::process::{Process, Scratch};
+use dryroute_tests::live::stand_ins::StandIns;
 
 /// Clients at a time, each with one request under way: enough to keep one worker of Envoy busy.
 const CLIENTS: usize = 16;
@@ -59,13 +56,7 @@ fn mesh() -> Arc<Mesh> {
 }
 
 fn question(path: &str) -> (Connection, HttpRequest) {
-    let connection = Connection {
-        destination: "10.96.0.50".parse().unwrap(),
-        port: 80,
-        source: "10.1.0.1".parse().unwrap(),
-        transport: Transport::Plaintext,
-        protocol: ApplicationProtocol::Http11,
-    };
+    let connection = plaintext("10.96.0.50".parse().unwrap(), 80, "10.1.0.1".parse().unwrap());
     let request = HttpRequest {
         method: "GET".into(),
         path: path.into(),
@@ -74,31 +65,6 @@ fn question(path: &str) -> (Connection, HttpRequest) {
         headers: vec![("user-agent".into(), "curl/8.7.1".into()), ("accept".into(), "*/*".into())],
     };
     (connection, request)
-}
-
-/// One machine with one upstream.
-struct Behind(SocketAddr, Certificates);
-
-impl Loopback for Behind {
-    fn listener(&self, _: &Listener) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
-
-    fn endpoint(&self, _: &Cluster, _: &EndpointAddress) -> Option<SocketAddr> {
-        Some(self.0)
-    }
-
-    fn original_destination(&self, _: &Cluster) -> Option<SocketAddr> {
-        Some(self.0)
-    }
-
-    fn certificates(&self) -> Option<&Certificates> {
-        Some(&self.1)
-    }
-
-    fn keeps_tls(&self, _: &Cluster) -> bool {
-        false
-    }
 }
 
 /// An upstream that answers every request with `ok`, as fast as it can.
@@ -181,7 +147,8 @@ fn versus(c: &mut Criterion) {
     let binary = Binary::find();
     let scratch = Scratch::new().unwrap();
     let process = binary.as_ref().map(|binary| {
-        let loopback = Behind(upstream(), certificates());
+        let at = upstream();
+        let loopback = StandIns::at(|_, _| at);
         let bootstrap = export(&proxy.snapshot(), Document::Bootstrap, Some(&loopback)).document;
         Process::start(binary, &bootstrap, scratch.path()).unwrap()
     });

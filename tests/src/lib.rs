@@ -10,6 +10,20 @@ pub mod live;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+/// A namespace `shop` whose pods are injected, and a client in it.
+pub const CLIENT: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio-injection: enabled}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: client, namespace: shop}
+spec:
+  selector: {matchLabels: {app: client}}
+  template: {metadata: {labels: {app: client}}, spec: {containers: [{name: app}]}}
+";
+
 /// The folder of third-party suites, or a loud note that it is not there.
 pub fn conformance(suite: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance").join(suite);

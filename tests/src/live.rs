@@ -19,6 +19,7 @@ pub mod network;
 pub mod path;
 pub mod process;
 pub mod random;
+pub mod stand_ins;
 pub mod tls;
 pub mod upstream;
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dryroute::envoy::config::{Cluster, EndpointAddress, Listener, ListenerAddress};
-use dryroute::envoy::export::{Certificates, Document, Loopback, export};
+use dryroute::envoy::export::{Certificates, Document, export};
 use dryroute::envoy::{
     ApplicationProtocol, Capture, Connection, ConnectionOutcome, Decision, HttpRequest, NoRecord, ProxyFacts,
     Transport, decide,
@@ -18,6 +18,7 @@ use smol_str::{SmolStr, format_smolstr};
 use super::client::Answer;
 use super::compare::{self, Difference, Seen};
 use super::process::{Process, Scratch};
+use super::stand_ins::StandIns;
 use super::upstream::{Received, Upstream};
 use super::{Binary, client, log};
 
@@ -69,14 +70,19 @@ struct Places<'a> {
     upstream: &'a Upstream,
     /// The cluster and endpoint behind each number.
     endpoints: Mutex<Vec<(SmolStr, SmolStr)>>,
-    log: String,
-    certificates: Certificates,
 }
 
 impl Places<'_> {
-    fn number(&self, cluster: &SmolStr, endpoint: SmolStr) -> SocketAddr {
+    /// The stand-in of a cluster's endpoint, or of the original destination.
+    fn place(&self, cluster: &Cluster, endpoint: Option<&EndpointAddress>) -> SocketAddr {
+        let endpoint = match endpoint {
+            Some(EndpointAddress::Socket(ip, port)) => format_smolstr!("{ip}:{port}"),
+            Some(EndpointAddress::Name(name, port)) => format_smolstr!("{name}:{port}"),
+            Some(EndpointAddress::Pipe(path)) => path.clone(),
+            None => SmolStr::default(),
+        };
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (cluster.clone(), endpoint);
+        let key = (cluster.name.clone(), endpoint);
         let place = endpoints.iter().position(|known| *known == key);
         let place = place.unwrap_or_else(|| {
             endpoints.push(key);
@@ -88,37 +94,6 @@ impl Places<'_> {
     fn cluster(&self, number: u16) -> Option<SmolStr> {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         Some(endpoints.get(usize::from(number).checked_sub(1)?)?.0.clone())
-    }
-}
-
-impl Loopback for Places<'_> {
-    fn listener(&self, _: &Listener) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
-
-    fn endpoint(&self, cluster: &Cluster, endpoint: &EndpointAddress) -> Option<SocketAddr> {
-        let text = match endpoint {
-            EndpointAddress::Socket(ip, port) => format_smolstr!("{ip}:{port}"),
-            EndpointAddress::Name(name, port) => format_smolstr!("{name}:{port}"),
-            EndpointAddress::Pipe(path) => path.clone(),
-        };
-        Some(self.number(&cluster.name, text))
-    }
-
-    fn original_destination(&self, cluster: &Cluster) -> Option<SocketAddr> {
-        Some(self.number(&cluster.name, SmolStr::default()))
-    }
-
-    fn certificates(&self) -> Option<&Certificates> {
-        Some(&self.certificates)
-    }
-
-    fn keeps_tls(&self, _: &Cluster) -> bool {
-        false
-    }
-
-    fn access_log(&self) -> Option<&str> {
-        Some(&self.log)
     }
 }
 
@@ -142,14 +117,10 @@ impl Lab {
     pub fn run(&self, proxy: &Proxy, visits: &[Visit]) -> Result<Vec<Verdict>, String> {
         let scratch = Scratch::new().map_err(|e| e.to_string())?;
         let log_path = scratch.path().join("access.log");
-        let places = Places {
-            upstream: &self.upstream,
-            endpoints: Mutex::default(),
-            log: log_path.display().to_string(),
-            certificates: certificates(),
-        };
+        let places = Places { upstream: &self.upstream, endpoints: Mutex::default() };
+        let stand_ins = StandIns::at(|cluster, endpoint| places.place(cluster, endpoint)).log(&log_path);
         let snapshot = proxy.snapshot();
-        let bootstrap = export(&snapshot, Document::Bootstrap, Some(&places)).document;
+        let bootstrap = export(&snapshot, Document::Bootstrap, Some(&stand_ins)).document;
         let process = Process::start(&self.binary, &bootstrap, scratch.path())?;
         // Envoy takes this machine's address for its own.
         let facts = ProxyFacts { address: own_address(), ..proxy.stock_envoy_facts() };

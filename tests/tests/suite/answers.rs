@@ -2,27 +2,15 @@
 
 use std::sync::Arc;
 
-use dryroute::envoy::{
-    ApplicationProtocol, Capture, Connection, ConnectionOutcome, HttpRequest, HttpResponse, NoRecord,
-    Transport, decide, respond,
-};
+use dryroute::envoy::{Capture, ConnectionOutcome, HttpRequest, HttpResponse, NoRecord, decide, respond};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute::trace::{Hop, Query, Trace, Tracer};
+use dryroute_tests::CLIENT;
+use dryroute_tests::live::lab::plaintext;
 
-const PLATFORM: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop, labels: {istio-injection: enabled}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: client, namespace: shop}
-spec:
-  selector: {matchLabels: {app: client}}
-  template: {metadata: {labels: {app: client}}, spec: {containers: [{name: app}]}}
----
+const CART: &str = "
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: cart, namespace: shop}
@@ -38,7 +26,8 @@ spec: {selector: {app: cart}, clusterIP: 10.96.0.1, ports: [{name: http, port: 8
 
 /// The trace of a request of `shop/client` in a mesh with these resources more.
 fn trace(more: &str, method: &str, url: &str, headers: &[(&str, &str)]) -> Trace {
-    let loader = Loader::new().text("platform.yaml", PLATFORM.to_owned()).text("more.yaml", more.to_owned());
+    let loader =
+        Loader::new().text("client.yaml", CLIENT).text("cart.yaml", CART).text("more.yaml", more.to_owned());
     let tracer = Tracer::new(Arc::new(Mesh::new(loader.load(), MeshOptions::default())));
     let mut query = Query::get(url).unwrap();
     query.from = Some("shop/client".into());
@@ -189,7 +178,7 @@ fn an_upgrade_is_shown_as_the_application_that_accepts_it_opens_it() {
 
 /// What the client's sidecar makes of an upstream's response to an upgrade.
 fn answer_to_upgrade(status: u16, headers: &[(&str, &str)]) -> Vec<String> {
-    let loader = Loader::new().text("platform.yaml", PLATFORM.to_owned());
+    let loader = Loader::new().text("client.yaml", CLIENT).text("cart.yaml", CART);
     let mesh = Arc::new(Mesh::new(loader.load(), MeshOptions::default()));
     let workload = mesh.workloads().iter().find(|workload| workload.name == "client").unwrap();
     let proxy = Proxy::new(Arc::clone(&mesh), Node::of(&mesh, workload).unwrap());
@@ -201,13 +190,7 @@ fn answer_to_upgrade(status: u16, headers: &[(&str, &str)]) -> Vec<String> {
         scheme: None,
         headers: lines(UPGRADE),
     };
-    let connection = Connection {
-        destination: "10.96.0.1".parse().unwrap(),
-        port: 80,
-        source: "10.0.0.1".parse().unwrap(),
-        transport: Transport::Plaintext,
-        protocol: ApplicationProtocol::Http11,
-    };
+    let connection = plaintext("10.96.0.1".parse().unwrap(), 80, "10.0.0.1".parse().unwrap());
     let facts = proxy.stock_envoy_facts();
     let decision = decide(&proxy, &facts, Capture::Outbound, &connection, Some(&request), &mut NoRecord);
     let ConnectionOutcome::Http(http) = decision.outcome else { panic!("{:?}", decision.outcome) };

@@ -1,10 +1,9 @@
 //! Connections that are refused, against a real Envoy: how often it tries, and what it answers.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
-use dryroute::envoy::config::{Cluster, EndpointAddress, Listener};
-use dryroute::envoy::export::{Certificates, Document, Loopback, export};
+use dryroute::envoy::export::{Document, export};
 use dryroute::envoy::upstream::CONNECTION_REFUSED;
 use dryroute::envoy::{
     Capture, ConnectionOutcome, HttpOutcome, HttpRequest, NoRecord, ProxyFacts, decide, failed,
@@ -12,22 +11,13 @@ use dryroute::envoy::{
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
-use dryroute_tests::live::lab::{certificates, plaintext};
+use dryroute_tests::CLIENT;
+use dryroute_tests::live::lab::plaintext;
 use dryroute_tests::live::process::{Process, Scratch};
+use dryroute_tests::live::stand_ins::StandIns;
 use dryroute_tests::live::{Binary, client, log};
 
-const MESH: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop, labels: {istio-injection: enabled}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: client, namespace: shop}
-spec:
-  selector: {matchLabels: {app: client}}
-  template: {metadata: {labels: {app: client}}, spec: {containers: [{name: app}]}}
----
+const CLOSED: &str = "
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: closed, namespace: shop}
@@ -63,39 +53,6 @@ spec:
   - route: *route
 ";
 
-/// Every endpoint is a port that nobody listens on.
-struct Closed {
-    port: SocketAddr,
-    log: String,
-    certificates: Certificates,
-}
-
-impl Loopback for Closed {
-    fn listener(&self, _: &Listener) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
-
-    fn endpoint(&self, _: &Cluster, _: &EndpointAddress) -> Option<SocketAddr> {
-        Some(self.port)
-    }
-
-    fn original_destination(&self, _: &Cluster) -> Option<SocketAddr> {
-        Some(self.port)
-    }
-
-    fn certificates(&self) -> Option<&Certificates> {
-        Some(&self.certificates)
-    }
-
-    fn keeps_tls(&self, _: &Cluster) -> bool {
-        false
-    }
-
-    fn access_log(&self) -> Option<&str> {
-        Some(&self.log)
-    }
-}
-
 fn request(path: &str, grpc: bool) -> HttpRequest {
     let grpc = grpc.then(|| ("content-type".into(), "application/grpc".into()));
     HttpRequest {
@@ -110,7 +67,10 @@ fn request(path: &str, grpc: bool) -> HttpRequest {
 #[test]
 fn refused_connections_are_tried_as_often_as_envoy_tries_and_answered_alike() {
     let Some(envoy) = Binary::find() else { return };
-    let mesh = Mesh::new(Loader::new().text("mesh.yaml", MESH).load(), MeshOptions::default());
+    let mesh = Mesh::new(
+        Loader::new().text("client.yaml", CLIENT).text("closed.yaml", CLOSED).load(),
+        MeshOptions::default(),
+    );
     let mesh = Arc::new(mesh);
     let node = mesh.workloads().iter().find_map(|workload| Node::of(&mesh, workload)).unwrap();
     let proxy = Proxy::new(Arc::clone(&mesh), node);
@@ -118,7 +78,7 @@ fn refused_connections_are_tried_as_often_as_envoy_tries_and_answered_alike() {
     let file = scratch.path().join("access.log");
     // A port that was free a moment ago.
     let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap();
-    let closed = Closed { port, log: file.display().to_string(), certificates: certificates() };
+    let closed = StandIns::at(|_, _| port).log(&file);
     let bootstrap = export(&proxy.snapshot(), Document::Bootstrap, Some(&closed)).document;
     let process = Process::start(&envoy, &bootstrap, scratch.path()).unwrap();
     let socket = process.listener("virtualOutbound").unwrap();
