@@ -218,11 +218,21 @@ fn is_target(request: &HttpRequest) -> bool {
     if !TARGET.holds_all(path) {
         return false;
     }
-    if request.method == "CONNECT" || path.starts_with('/') || path == "*" {
+    if path.starts_with(['/', '*']) {
         return true;
     }
-    path.split_once("://")
-        .is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphabetic()))
+    let place = if request.method == "CONNECT" {
+        path
+    } else {
+        match path.split_once("://") {
+            Some((scheme, rest)) if !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphabetic()) => {
+                rest
+            }
+            _ => return false,
+        }
+    };
+    let host = place.split(['/', '?']).next().unwrap_or_default();
+    AUTHORITY.holds_all(host) && !host.contains("@@")
 }
 
 /// Puts a line that begins with a space behind the one before it.
@@ -309,7 +319,7 @@ fn target(request: &mut HttpRequest, tls: bool, first: bool) -> Result<bool, Ref
             port.is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
         return if valid { Ok(false) } else { invalid };
     }
-    if request.path.starts_with('/') || (request.path == "*" && request.method == "OPTIONS") {
+    if request.path.starts_with('/') || (request.path.starts_with('*') && request.method == "OPTIONS") {
         return Ok(false);
     }
     let Some((scheme, rest)) = request.path.split_once("://") else { return invalid };
@@ -320,8 +330,8 @@ fn target(request: &mut HttpRequest, tls: bool, first: bool) -> Result<bool, Ref
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let Some((authority, path)) = rest.split_at_checked(end) else { return invalid };
     // The name of a user is nobody's host.
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    if authority.is_empty() || !AUTHORITY.holds_all(authority) {
+    let authority = authority.split_once('@').map_or(authority, |(_, host)| host);
+    if authority.is_empty() || authority.contains('@') || !AUTHORITY.holds_all(authority) {
         return invalid;
     }
     // Measured with Envoy 1.40: only a proxy that is the first one asks for it.
@@ -555,6 +565,8 @@ mod tests {
             (bad("http1.invalid_url"), request("CONNECT", "/", &[nominated])),
             (None, request("GET", "/", &[("connection", "upgrade"), ("upgrade", "foo"), nominated])),
             (None, request("GET", "http://b.test", &[("connection", "host")])),
+            (None, request("OPTIONS", "*a", &[])),
+            (bad("http1.invalid_url"), request("GET", "http://a@b@c/", &[])),
             (bad("http1.invalid_url"), request("GET", "*", &[("connection", "host")])),
             (
                 Some((400, "missing_host_header")),
@@ -611,6 +623,11 @@ mod tests {
             ("FOO", "/", Beginning::Request),
             ("GET", "/a\u{1}", Beginning::Request),
             ("GET", "nopath", Beginning::Other),
+            ("CONNECT", "#a", Beginning::Other),
+            ("CONNECT", "nopath", Beginning::Request),
+            ("GET", "http://b.test#a", Beginning::Other),
+            ("GET", "http://a@@b/", Beginning::Other),
+            ("GET", "*a", Beginning::Request),
             ("G\u{e9}T", "/", Beginning::Other),
             ("GET", "/a b", Beginning::Other),
             ("GET", &format!("/{long}"), Beginning::Endless),
