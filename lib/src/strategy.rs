@@ -40,7 +40,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 pub use self::matching::{http_match_request, string_match};
-pub use self::platform::{CLIENT, GATEWAY, platform};
+pub use self::platform::{CLIENT, CLOSED, GATEWAY, platform};
 pub use self::request::{Door, GeneratedRequest, request};
 pub use self::resource::{destination_rule, gateway, service_entry, virtual_service};
 pub use self::route::http_route;

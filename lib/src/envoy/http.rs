@@ -26,6 +26,7 @@ use smol_str::SmolStr;
 pub(crate) use codec::{Beginning, beginning};
 pub use failure::{failed, last_try};
 pub use response::{passing_flags, respond};
+pub(crate) use upgrade::is_unsuccessful;
 pub use upgrade::{accepted as accepted_upgrade, passing_details};
 
 use self::codec::Refusal;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use smol_str::SmolStr;
 
 use super::config::RetryPolicy;
-use super::decision::Forward;
+use super::decision::{Forward, HttpBranch, HttpOutcome};
 use super::headers;
+use super::http::is_unsuccessful;
 use super::reply::HttpResponse;
 use crate::origin::Origin;
 
@@ -145,9 +146,22 @@ impl Tried {
     pub const ONCE: Self = Self { attempts: 1, exceeded: false };
 }
 
-impl Forward {
+impl HttpBranch {
     /// The tries until this response reaches the client, when the upstream gives it each time.
+    ///
+    /// Measured with Envoy 1.40: what does not accept an upgrade, and is no error, is not tried again.
     pub fn tried(&self, response: &HttpResponse) -> Tried {
+        match &self.outcome {
+            HttpOutcome::Forward(forward) if !is_unsuccessful(self, response.status) => {
+                forward.tried(response)
+            }
+            _ => Tried::ONCE,
+        }
+    }
+}
+
+impl Forward {
+    fn tried(&self, response: &HttpResponse) -> Tried {
         match self.retry_policy.as_ref().filter(|policy| policy.retries_response(response)) {
             Some(policy) => Tried { attempts: policy.num_retries.saturating_add(1), exceeded: true },
             None => Tried::ONCE,

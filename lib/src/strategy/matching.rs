@@ -55,9 +55,33 @@ fn present_or(condition: impl Strategy<Value = Value>) -> impl Strategy<Value = 
     prop_oneof![1 => Just(json!({})), 5 => condition]
 }
 
+/// Where a condition holds: gateways, port, and who asks.
+fn source() -> impl Strategy<Value = Map<String, Value>> {
+    (
+        option::weighted(0.1, select(&["mesh", "istio-ingress/public"][..])),
+        option::weighted(0.1, select(&[80_u32, 80, 8080][..])),
+        option::weighted(0.1, select(&[("app", "sleep"), ("app", "sleep"), ("app", "other")][..])),
+        option::weighted(0.07, select(&["default", "default", "shop"][..])),
+    )
+        .prop_map(|(gateway, port, label, namespace)| {
+            let mut out = Map::new();
+            let mut set = |name: &str, value: Option<Value>| {
+                if let Some(value) = value {
+                    out.insert(name.to_owned(), value);
+                }
+            };
+            set("gateways", gateway.map(|gateway| json!([gateway])));
+            set("port", port.map(Value::from));
+            set("sourceLabels", label.map(|(name, value)| json!({name: value})));
+            set("sourceNamespace", namespace.map(Value::from));
+            out
+        })
+}
+
 /// An `HTTPMatchRequest`.
 pub fn http_match_request() -> impl Strategy<Value = Value> {
     (
+        source(),
         option::weighted(0.8, uri()),
         option::weighted(0.2, any::<bool>()),
         option::weighted(0.15, select(&["GET", "POST", "HEAD"][..])),
@@ -67,8 +91,8 @@ pub fn http_match_request() -> impl Strategy<Value = Value> {
         option::weighted(0.1, by_name(HEADERS, present_or(string_match()), 2)),
         option::weighted(0.15, by_name(&["q", "v", "Q"], present_or(string_match()), 2)),
     )
-        .prop_map(|(uri, ignore_case, method, authority, scheme, headers, without, query)| {
-            let mut out = Map::new();
+        .prop_map(|(source, uri, ignore_case, method, authority, scheme, headers, without, query)| {
+            let mut out = source;
             let mut set = |name: &str, value: Option<Value>| {
                 if let Some(value) = value {
                     out.insert(name.to_owned(), value);

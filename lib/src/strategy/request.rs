@@ -70,6 +70,8 @@ const AUTHORITIES: &[&str] = &[
     "cart.shop",
     "cart.shop.svc.cluster.local",
     "empty",
+    "broken",
+    "broken.default:80",
     "api.example.com",
     "api.example.com:80",
     "API.example.com",
@@ -144,12 +146,22 @@ const EXTRA: &[(&str, &str)] = &[
     ("accept", "text/html"),
     ("accept", "*/*"),
     ("x_under", "score"),
-    ("x-reply", "1"),
-    ("x-reply", "2"),
-    ("x-reply", "3"),
-    ("x-reply", "4"),
-    ("x-reply", "5"),
-    ("x-reply", "6"),
+    ("x-reply", "own"),
+    ("x-reply", "service-time"),
+    ("x-reply", "cors"),
+    ("x-reply", "cookies"),
+    ("x-reply", "404"),
+    ("x-reply", "500"),
+    ("x-reply", "503"),
+    ("x-reply", "409"),
+    ("x-reply", "429"),
+    ("x-reply", "grpc"),
+    ("x-reply", "chunked"),
+    ("x-reply", "204"),
+    ("x-reply", "304"),
+    ("x-reply", "redirect"),
+    ("x-reply", "close"),
+    ("x-reply", "upgrade"),
 ];
 
 /// A request to the client's sidecar or the gateway.
@@ -171,9 +183,10 @@ pub fn request() -> impl Strategy<Value = GeneratedRequest> {
         common,
         extra,
         option::weighted(0.2, Just(())),
+        option::weighted(0.05, Just(())),
     )
         .prop_map(
-            |((door, address, port), method, authority, target, query, common, extra, preflight)| {
+            |((door, address, port), method, authority, target, query, common, extra, preflight, upgrade)| {
                 let mut headers: Vec<(SmolStr, SmolStr)> = common
                     .into_iter()
                     .chain(extra)
@@ -183,6 +196,12 @@ pub fn request() -> impl Strategy<Value = GeneratedRequest> {
                     headers.push((SmolStr::new_static("origin"), SmolStr::new_static("http://a.example")));
                     let name = SmolStr::new_static("access-control-request-method");
                     headers.push((name, SmolStr::new_static("POST")));
+                }
+                if upgrade.is_some() {
+                    let both = [("connection", "Upgrade"), ("upgrade", "websocket")];
+                    let both =
+                        both.map(|(name, value)| (SmolStr::new_static(name), SmolStr::new_static(value)));
+                    headers.extend(both);
                 }
                 if matches!(method, "POST" | "PUT") {
                     headers.push((SmolStr::new_static("content-length"), SmolStr::new_static("3")));

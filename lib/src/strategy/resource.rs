@@ -12,6 +12,7 @@ const HOSTS: &[&str] = &[
     "ratings.default.svc.cluster.local",
     "cart.shop.svc.cluster.local",
     "empty",
+    "broken",
     "api.example.com",
     "*.wild.example.com",
     "www.wild.example.com",
@@ -21,13 +22,24 @@ const HOSTS: &[&str] = &[
 const BINDINGS: &[&[&str]] = &[&["mesh"], &["istio-ingress/public"], &["mesh", "istio-ingress/public"]];
 
 /// Hosts that the gateway serves.
-const SERVED: &[&[&str]] =
-    &[&["*"], &["api.example.com"], &["*.wild.example.com", "reviews"], &["default/*"]];
+const SERVED: &[&[&str]] = &[
+    &["*"],
+    &["api.example.com"],
+    &["*.wild.example.com", "reviews.default.svc.cluster.local"],
+    &["default/*"],
+];
 
 /// A VirtualService with http rules, for sidecars, the gateway or both.
 pub fn virtual_service() -> impl Strategy<Value = Value> {
     let gateways = select(BINDINGS);
-    (subsequence(HOSTS, 1..3), gateways, vec(http_route(), 1..5)).prop_map(|(hosts, gateways, http)| {
+    // istiod takes no host that another one of the list covers.
+    let hosts = subsequence(HOSTS, 1..3).prop_map(|mut hosts| {
+        if hosts.contains(&"*.wild.example.com") {
+            hosts.retain(|host| *host != "www.wild.example.com");
+        }
+        hosts
+    });
+    (hosts, gateways, vec(http_route(), 1..5)).prop_map(|(hosts, gateways, http)| {
         json!({
             "apiVersion": "networking.istio.io/v1",
             "kind": "VirtualService",
@@ -39,11 +51,20 @@ pub fn virtual_service() -> impl Strategy<Value = Value> {
 
 /// A DestinationRule with subsets and a policy that does not keep a plaintext stand-in away.
 pub fn destination_rule() -> impl Strategy<Value = Value> {
-    let host = select(&["reviews", "ratings", "api.example.com", "*.default.svc.cluster.local"][..]);
+    let host =
+        select(&["reviews", "ratings", "broken", "api.example.com", "*.default.svc.cluster.local"][..]);
     let policy = proptest::option::of(prop_oneof![
         Just(json!({"loadBalancer": {"simple": "ROUND_ROBIN"}})),
         Just(json!({"loadBalancer": {"consistentHash": {"httpHeaderName": "x-user"}}})),
         Just(json!({"loadBalancer": {"consistentHash": {"httpCookie": {"name": "sticky", "ttl": "60s"}}}})),
+        Just(
+            json!({"loadBalancer": {"consistentHash": {"httpCookie": {"name": "sticky", "path": "/api", "ttl": "0s"}}}})
+        ),
+        Just(
+            json!({"loadBalancer": {"consistentHash": {"httpCookie": {"name": "a", "ttl": "1s"}, "maglev": {"tableSize": 5}}}})
+        ),
+        Just(json!({"loadBalancer": {"consistentHash": {"httpQueryParameterName": "q"}}})),
+        Just(json!({"loadBalancer": {"consistentHash": {"useSourceIp": true}}})),
         Just(json!({"connectionPool": {"http": {"http1MaxPendingRequests": 100}}})),
     ]);
     (host, policy).prop_map(|(host, policy)| {

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
 
 use super::matching::http_match_request;
@@ -19,6 +19,7 @@ const DESTINATIONS: &[(&str, Option<&str>)] = &[
     ("empty", None),
     ("missing", None),
     ("api.example.com", None),
+    ("broken", None),
 ];
 
 const HEADER_VALUES: &[&str] = &[
@@ -35,6 +36,38 @@ const HEADER_VALUES: &[&str] = &[
     "%REQ(:AUTHORITY)%",
     "%RESPONSE_CODE%",
     "%ROUTE_NAME%",
+    "%REQ(:METHOD)% %REQ(:SCHEME)%",
+    "%RESP(x-from)%",
+    "%RESP(content-type?x-a)%",
+    "%RESPONSE_FLAGS%",
+    "%RESPONSE_CODE_DETAILS%",
+    "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "%UPSTREAM_HOST%",
+    "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_PORT%",
+    "%REQUESTED_SERVER_NAME%",
+    "%DOWNSTREAM_PEER_URI_SAN%",
+    "%START_TIME(%s)%",
+    "%GRPC_STATUS%",
+    "%VIRTUAL_CLUSTER_NAME%",
+];
+
+/// Conditions of retries.
+const RETRY_ON: &[&str] = &[
+    "5xx",
+    "gateway-error",
+    "reset",
+    "reset-before-request",
+    "connect-failure",
+    "retriable-4xx",
+    "refused-stream",
+    "retriable-status-codes",
+    "envoy-ratelimited",
+    "cancelled",
+    "unavailable",
+    "resource-exhausted",
+    "500",
+    "503",
+    "404",
 ];
 
 fn destination() -> impl Strategy<Value = Value> {
@@ -88,18 +121,23 @@ fn headers() -> impl Strategy<Value = Value> {
         "vary",
         "server",
     ];
-    (option::weighted(0.7, operations(REQUEST)), option::weighted(0.5, operations(RESPONSE))).prop_map(
-        |(request, response)| {
-            let mut out = Map::new();
-            if let Some(request) = request {
-                out.insert("request".to_owned(), request);
-            }
-            if let Some(response) = response {
-                out.insert("response".to_owned(), response);
-            }
-            out.into()
-        },
-    )
+    let request = option::weighted(0.7, operations(REQUEST));
+    (request, option::weighted(0.5, operations(RESPONSE))).prop_map(|(request, response)| {
+        let mut out = Map::new();
+        if let Some(request) = request {
+            out.insert("request".to_owned(), request);
+        }
+        if let Some(response) = response {
+            out.insert("response".to_owned(), response);
+        }
+        out.into()
+    })
+}
+
+/// A host that the request's headers set.
+fn host() -> impl Strategy<Value = Value> {
+    (select(&["host", "Host", ":authority"][..]), select(&["set.example.com", "%REQ(x-a)%"][..]))
+        .prop_map(|(name, value)| json!({"request": {"set": {name: value}}}))
 }
 
 /// One destination, or several with weights.
@@ -137,12 +175,43 @@ fn rewrite() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// How a request is tried again.
+fn retries() -> impl Strategy<Value = Value> {
+    let waits = &["1ms", "5ms", "25ms"][..];
+    let tries = (
+        1_u32..4,
+        option::weighted(0.7, subsequence(RETRY_ON, 1..4)),
+        option::weighted(0.3, select(&["1s", "3s", "20s"][..])),
+        option::weighted(0.5, select(waits)),
+        option::weighted(0.2, any::<bool>()),
+    )
+        .prop_map(|(attempts, retry_on, per_try, backoff, remote)| {
+            let mut out = Map::new();
+            let mut set = |name: &str, value: Option<Value>| {
+                if let Some(value) = value {
+                    out.insert(name.to_owned(), value);
+                }
+            };
+            set("attempts", Some(attempts.into()));
+            set("retryOn", retry_on.map(|list| list.join(",").into()));
+            set("perTryTimeout", per_try.map(Value::from));
+            set("backoff", backoff.map(Value::from));
+            set("retryRemoteLocalities", remote.map(Value::from));
+            Value::Object(out)
+        });
+    prop_oneof![1 => Just(json!({"attempts": 0})), 4 => tries]
+}
+
 fn redirect() -> impl Strategy<Value = Value> {
     (
         option::of(select(&["/moved", "/moved?x=1", "/"][..])),
         option::of(select(&["moved.example.com", "moved.example.com:8443"][..])),
         option::of(select(&["http", "https"][..])),
-        option::of(select(&[80_u32, 443, 8080][..])),
+        option::of(prop_oneof![
+            3 => select(&[80_u32, 443, 8080][..]).prop_map(|port| ("port", Value::from(port))),
+            1 => select(&["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"][..])
+                .prop_map(|from| ("derivePort", Value::from(from))),
+        ]),
         option::of(select(&[301_u32, 302, 303, 307, 308][..])),
     )
         .prop_filter_map("a redirect changes something", |(uri, authority, scheme, port, code)| {
@@ -158,18 +227,23 @@ fn redirect() -> impl Strategy<Value = Value> {
             set("uri", uri.map(Value::from));
             set("authority", authority.map(Value::from));
             set("scheme", scheme.map(Value::from));
-            set("port", port.map(Value::from));
+            if let Some((name, port)) = port {
+                set(name, Some(port));
+            }
             set("redirectCode", code.map(Value::from));
             Some(Value::Object(out))
         })
 }
 
 fn direct_response() -> impl Strategy<Value = Value> {
-    (select(&[200_u32, 204, 404, 418, 503][..]), option::of(select(&["hello", "50% off", "{\"a\": 1}"][..])))
-        .prop_map(|(status, body)| match body {
-            Some(body) => json!({"status": status, "body": {"string": body}}),
-            None => json!({"status": status}),
-        })
+    let body = prop_oneof![
+        3 => select(&["hello", "50% off", "{\"a\": 1}"][..]).prop_map(|text| json!({"string": text})),
+        1 => Just(json!({"bytes": "aGVsbG8K"})),
+    ];
+    (select(&[200_u32, 204, 404, 418, 503][..]), option::of(body)).prop_map(|(status, body)| match body {
+        Some(body) => json!({"status": status, "body": body}),
+        None => json!({"status": status}),
+    })
 }
 
 fn fault() -> impl Strategy<Value = Value> {
@@ -248,10 +322,10 @@ pub fn http_route() -> impl Strategy<Value = Value> {
         destinations(),
         option::weighted(0.25, rewrite()),
         option::weighted(0.15, mirror()),
-        option::weighted(0.2, select(&["0.5s", "10s", "0s"][..])),
-        option::weighted(0.1, select(&[0_u32, 1, 3][..])),
+        option::weighted(0.2, select(&["4s", "10s", "15s"][..])),
+        option::weighted(0.3, retries()),
     )
-        .prop_map(|(route, rewrite, mirror, timeout, attempts)| {
+        .prop_map(|(route, rewrite, mirror, timeout, retries)| {
             let mut out = Map::new();
             out.insert("route".to_owned(), route);
             let mut set = |name: &str, value: Option<Value>| {
@@ -262,7 +336,7 @@ pub fn http_route() -> impl Strategy<Value = Value> {
             set("rewrite", rewrite);
             set("mirrors", mirror.map(|m| json!([m])));
             set("timeout", timeout.map(Value::from));
-            set("retries", attempts.map(|n| json!({"attempts": n})));
+            set("retries", retries);
             out
         });
     let answer = |name: &'static str| {
@@ -278,10 +352,10 @@ pub fn http_route() -> impl Strategy<Value = Value> {
         2 => direct_response().prop_map(answer("directResponse")),
     ];
     (
-        option::weighted(0.3, "[a-z]{1,6}"),
+        option::weighted(0.3, "r-[a-z]{1,5}"),
         option::weighted(0.75, vec(http_match_request(), 1..3)),
         action,
-        option::weighted(0.3, headers()),
+        option::weighted(0.3, prop_oneof![6 => headers(), 1 => host()]),
         option::weighted(0.1, fault()),
         option::weighted(0.15, cors()),
     )
@@ -294,9 +368,17 @@ pub fn http_route() -> impl Strategy<Value = Value> {
             };
             set("name", name.map(Value::from));
             set("match", matches.map(Value::from));
-            set("headers", headers);
-            let redirects = action.contains_key("redirect");
-            set("fault", fault.filter(|_| !redirects));
+            // The host is written once, or istiod refuses the rule.
+            let written = |value: &Value| value.pointer("/authority").is_some();
+            let rewritten = action.get("rewrite").is_some_and(written);
+            let sets_host = |headers: &Value| {
+                let set = headers.pointer("/request/set").and_then(Value::as_object);
+                set.is_some_and(|set| {
+                    set.keys().any(|name| name.eq_ignore_ascii_case("host") || name == ":authority")
+                })
+            };
+            set("headers", headers.filter(|headers| !rewritten || !sets_host(headers)));
+            set("fault", fault.filter(|_| action.contains_key("route")));
             set("corsPolicy", cors);
             out.extend(action);
             Value::Object(out)

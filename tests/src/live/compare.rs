@@ -2,11 +2,15 @@
 
 use std::fmt;
 
-use dryroute::envoy::decision::TcpDecision;
+use dryroute::envoy::config::{Cluster, EndpointAddress};
+use dryroute::envoy::decision::{Forward, TcpDecision};
 use dryroute::envoy::ledger::GENERATED;
+use dryroute::envoy::upstream::CONNECTION_REFUSED;
 use dryroute::envoy::{
-    ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ResponseFlag, respond,
+    ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, LocalReply, ResponseFlag, failed,
+    last_try, passing_details, passing_flags, respond,
 };
+use dryroute::strategy::CLOSED;
 use smol_str::SmolStr;
 
 use super::client::Answer;
@@ -181,46 +185,87 @@ fn branch(
     line: &Line,
 ) -> Vec<Difference> {
     let mut out = Differences::default();
-    let direct: Vec<&(SmolStr, Received)> = seen.received.iter().filter(|(_, r)| !r.is_mirror()).collect();
-    let delay = if branch.fault_delay.is_some() { "DI" } else { "" };
     match &branch.outcome {
         HttpOutcome::Unknown { .. } => {}
-        HttpOutcome::Reply(answer) => {
-            out.check("status", &answer.response.status.to_string(), &seen.answer.status.to_string());
-            out.check("flags", &flag_text(&answer.flags), &line.flags);
-            out.check("details", &answer.details, &line.details);
-            // The log knows no name of a cluster that does not exist.
-            if let Some(cluster) = answer.cluster.as_ref().filter(|_| !line.cluster.is_empty()) {
-                out.check("cluster", cluster, &line.cluster);
-            }
-            out.headers("response headers", &answer.response.headers, &seen.answer.headers);
-            let head = visit.request.as_ref().is_some_and(|request| request.method == "HEAD");
-            // No client expects a body behind 204, so none is read, though Envoy sends one.
-            if !head && seen.answer.status != 204 {
-                out.check("body", &answer.response.body, &String::from_utf8_lossy(&seen.answer.body));
-            }
-            let clusters: Vec<&str> = direct.iter().map(|(cluster, _)| cluster.as_str()).collect();
-            out.check("requests to the upstream", "", &clusters.join(" "));
+        HttpOutcome::Reply(answer) => reply_of_proxy(&mut out, visit, answer, seen, line),
+        HttpOutcome::Forward(forward) if refuses(&forward.found) => {
+            let failure = CONNECTION_REFUSED.answer(forward.retry_policy.as_ref());
+            reply_of_proxy(&mut out, visit, &failed(http, branch, &failure, false), seen, line);
+            out.check("attempts", &failure.attempts.to_string(), &line.attempts);
         }
-        HttpOutcome::Forward(forward) => {
-            out.check("flags", delay, &line.flags);
-            out.check("details", "via_upstream", &line.details);
-            out.check("cluster", &forward.cluster, &line.cluster);
-            match direct.as_slice() {
-                [(cluster, received)] => {
-                    out.check("cluster of the stand-in", &forward.cluster, cluster);
-                    upstream_request(&mut out, "upstream", &branch.request, received);
-                    let upstream = reply(received.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-                    let (response, _) = respond(http, branch, &upstream);
-                    out.check("status", &response.status.to_string(), &seen.answer.status.to_string());
-                    out.headers("response headers", &response.headers, &seen.answer.headers);
-                }
-                others => out.check("requests to the upstream", "1", &others.len().to_string()),
-            }
-        }
+        HttpOutcome::Forward(forward) => forwarded(&mut out, http, branch, forward, seen, line),
     }
     mirrors(&mut out, branch, seen);
     out.0
+}
+
+/// Whether every endpoint of a cluster refuses connections.
+fn refuses(cluster: &Cluster) -> bool {
+    let mut endpoints =
+        cluster.load_assignment.endpoints.iter().flat_map(|locality| &locality.lb_endpoints).peekable();
+    endpoints.peek().is_some()
+        && endpoints.all(|endpoint| matches!(endpoint.address, EndpointAddress::Socket(CLOSED, _)))
+}
+
+/// What the stand-ins received of a request, copies left out.
+fn direct(seen: &Seen) -> Vec<&(SmolStr, Received)> {
+    seen.received.iter().filter(|(_, received)| !received.is_mirror()).collect()
+}
+
+fn reply_of_proxy(out: &mut Differences, visit: &Visit, answer: &LocalReply, seen: &Seen, line: &Line) {
+    out.check("status", &answer.response.status.to_string(), &seen.answer.status.to_string());
+    out.check("flags", &flag_text(&answer.flags), &line.flags);
+    out.check("details", &answer.details, &line.details);
+    // The log knows no name of a cluster that does not exist.
+    if let Some(cluster) = answer.cluster.as_ref().filter(|_| !line.cluster.is_empty()) {
+        out.check("cluster", cluster, &line.cluster);
+    }
+    out.headers("response headers", &answer.response.headers, &seen.answer.headers);
+    let head = visit.request.as_ref().is_some_and(|request| request.method == "HEAD");
+    // No client expects a body behind 204, so none is read, though Envoy sends one.
+    if !head && seen.answer.status != 204 {
+        out.check("body", &answer.response.body, &String::from_utf8_lossy(&seen.answer.body));
+    }
+    let clusters: Vec<&str> = direct(seen).iter().map(|(cluster, _)| cluster.as_str()).collect();
+    out.check("requests to the upstream", "", &clusters.join(" "));
+}
+
+/// A request that reached a stand-in, which gave the same answer to each try.
+fn forwarded(
+    out: &mut Differences,
+    http: &HttpDecision,
+    branch: &HttpBranch,
+    forward: &Forward,
+    seen: &Seen,
+    line: &Line,
+) {
+    let received = direct(seen);
+    let ([(_, first), ..], [.., (_, last)]) = (received.as_slice(), received.as_slice()) else {
+        out.check("cluster", &forward.cluster, &line.cluster);
+        out.check("requests to the upstream", "some", "none");
+        return;
+    };
+    let upstream = reply(last.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let tried = branch.tried(&upstream);
+    if upstream.status == 101 {
+        // The client leaves when it is let in.
+        out.check("flags", "DC", &line.flags);
+        out.check("details", "downstream_remote_disconnect", &line.details);
+    } else {
+        out.check("flags", &flag_text(&passing_flags(branch, tried)), &line.flags);
+        out.check("details", passing_details(branch, upstream.status), &line.details);
+    }
+    out.check("cluster", &forward.cluster, &line.cluster);
+    out.check("attempts", &tried.attempts.to_string(), &line.attempts);
+    out.check("requests to the upstream", &tried.attempts.to_string(), &received.len().to_string());
+    for (cluster, _) in &received {
+        out.check("cluster of the stand-in", &forward.cluster, cluster);
+    }
+    upstream_request(out, "upstream", &branch.request, first);
+    upstream_request(out, "last upstream", &last_try(http, branch, tried.attempts), last);
+    let (response, _) = respond(http, branch, &upstream);
+    out.check("status", &response.status.to_string(), &seen.answer.status.to_string());
+    out.headers("response headers", &response.headers, &seen.answer.headers);
 }
 
 fn mirrors(out: &mut Differences, branch: &HttpBranch, seen: &Seen) {

@@ -13,6 +13,7 @@ use dryroute::envoy::{
     Transport, decide,
 };
 use dryroute::istiod::Proxy;
+use dryroute::strategy::CLOSED;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::client::Answer;
@@ -75,6 +76,9 @@ struct Places<'a> {
 impl Places<'_> {
     /// The stand-in of a cluster's endpoint, or of the original destination.
     fn place(&self, cluster: &Cluster, endpoint: Option<&EndpointAddress>) -> SocketAddr {
+        if matches!(endpoint, Some(EndpointAddress::Socket(CLOSED, _))) {
+            return self.upstream.refusing();
+        }
         let endpoint = match endpoint {
             Some(EndpointAddress::Socket(ip, port)) => format_smolstr!("{ip}:{port}"),
             Some(EndpointAddress::Name(name, port)) => format_smolstr!("{name}:{port}"),

@@ -41,6 +41,9 @@ pub struct Line {
     /// The response code details.
     #[serde(deserialize_with = "text")]
     pub details: String,
+    /// How many tries were made to reach the upstream.
+    #[serde(deserialize_with = "text")]
+    pub attempts: String,
     /// Why a client's TLS failed.
     #[serde(deserialize_with = "text")]
     pub tls_failure: String,

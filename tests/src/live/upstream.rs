@@ -3,6 +3,7 @@
 //! One socket takes the connections of every endpoint; which endpoint was meant is told by the loopback address that
 //! Envoy connected to. A stand-in keeps what it received and answers.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -61,6 +62,8 @@ struct Inbox {
 pub struct Upstream {
     port: u16,
     inbox: Arc<Inbox>,
+    // The client's end of a connection: its port is nobody else's, and nobody listens there.
+    closed: (TcpStream, u16),
 }
 
 impl Upstream {
@@ -81,13 +84,21 @@ impl Upstream {
                 std::thread::spawn(move || serve(stream, &inbox));
             }
         });
-        Ok(Self { port, inbox })
+        let closed = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        let own = closed.local_addr()?.port();
+        Ok(Self { port, inbox, closed: (closed, own) })
     }
 
     /// The address of endpoint `number`.
     pub fn address(&self, number: u16) -> SocketAddr {
         let [high, low] = number.to_be_bytes();
         SocketAddr::from(([127, 1, high, low], self.port))
+    }
+
+    /// An address that refuses connections.
+    pub fn refusing(&self) -> SocketAddr {
+        // Not the connection's own address: from there to itself it would succeed.
+        SocketAddr::from(([127, 2, 0, 1], self.closed.1))
     }
 
     /// What was received since the last call; waits until `enough`, but not for ever.
@@ -107,37 +118,55 @@ impl Upstream {
 }
 
 /// The answer that a stand-in gives to a request with these headers.
-pub fn reply<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> HttpResponse {
-    let choice = headers.find(|(name, _)| *name == REPLY_HEADER).map_or("", |(_, value)| value);
+pub fn reply<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> HttpResponse {
+    let value = |name: &str| headers.clone().find(|(own, _)| *own == name).map_or("", |(_, value)| value);
+    let choice = value(REPLY_HEADER);
     let lines: &[(&'static str, &'static str)] = match choice {
-        "1" => &[("server", "app"), ("date", "Thu, 01 Jan 2026 00:00:00 GMT"), ("x-a", "1"), ("x-a", "2")],
-        "2" => &[
+        "own" => &[("server", "app"), ("date", "Thu, 01 Jan 2026 00:00:00 GMT"), ("x-a", "1"), ("x-a", "2")],
+        "service-time" => &[
             ("x-envoy-upstream-service-time", "7"),
             ("x-request-id", "from-upstream"),
             ("via", "1.1 app"),
             ("x-envoy-decorator-operation", "from-upstream"),
         ],
-        "3" => &[
+        "cors" => &[
             ("access-control-allow-origin", "http://upstream.example"),
             ("vary", "origin"),
             ("vary", "accept"),
             ("cache-control", "no-store"),
             ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
         ],
-        "4" => &[("set-cookie", "a=1"), ("set-cookie", "b=2"), ("x-b", "upstream"), ("x-empty", "")],
+        "cookies" => &[("set-cookie", "a=1"), ("set-cookie", "b=2"), ("x-b", "upstream"), ("x-empty", "")],
+        "429" => &[("x-envoy-ratelimited", "true")],
+        "grpc" => &[("grpc-status", "14"), ("grpc-message", "gone")],
+        "redirect" => &[("location", "/elsewhere")],
+        "close" => &[("connection", "close")],
+        "chunked" => &[("transfer-encoding", "chunked")],
+        "upgrade" => &[("connection", "Upgrade"), ("upgrade", "websocket")],
         _ => &[("x-from", "upstream")],
     };
     let status = match choice {
-        "5" => 404,
-        "6" => 500,
-        _ => 200,
+        "redirect" => 302,
+        // Nobody accepts what was not asked for.
+        "upgrade" if !value("upgrade").is_empty() => 101,
+        number => number.parse().unwrap_or(200),
     };
-    let mut all = vec![("content-type", "text/plain"), ("content-length", "3")];
-    all.extend_from_slice(lines);
+    let body = !matches!(status, 101 | 204 | 304);
+    let mut all = Vec::new();
+    if body {
+        all.push(("content-type", "text/plain"));
+    }
+    if body && choice != "chunked" {
+        all.push(("content-length", "3"));
+    }
+    if choice != "upgrade" || status == 101 {
+        all.extend_from_slice(lines);
+    }
     HttpResponse {
         status,
         headers: all.into_iter().map(|(k, v)| (SmolStr::new_static(k), SmolStr::new_static(v))).collect(),
-        body: SmolStr::new_static("up\n"),
+        body: if body { SmolStr::new_static("up\n") } else { SmolStr::default() },
     }
 }
 
@@ -174,6 +203,8 @@ fn serve(mut stream: TcpStream, inbox: &Inbox) {
             let chunked = value("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked"));
             // A proxy that reads no HTTP passes on what has no proper end.
             let used = match value("content-length") {
+                // What follows an upgrade only follows when it is accepted.
+                _ if value("upgrade").is_some() => Some(body.len()),
                 None if chunked => super::client::unchunk(body).map(|_| body.len()),
                 Some(length) if !chunked => {
                     let length = length.parse().unwrap_or(0_usize);
@@ -213,8 +244,13 @@ fn bytes(answer: &HttpResponse, without_body: bool) -> Vec<u8> {
         out.push_str("\r\n");
     }
     out.push_str("\r\n");
-    if !without_body {
-        out.push_str(&answer.body);
+    let chunked = answer.headers.iter().any(|(name, _)| name == "transfer-encoding");
+    match (without_body, chunked) {
+        (true, _) => {}
+        (false, true) => {
+            let _ = write!(out, "{:x}\r\n{}\r\n0\r\n\r\n", answer.body.len(), answer.body);
+        }
+        (false, false) => out.push_str(&answer.body),
     }
     out.into_bytes()
 }

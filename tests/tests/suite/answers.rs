@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use dryroute::envoy::{Capture, ConnectionOutcome, HttpRequest, HttpResponse, NoRecord, decide, respond};
+use dryroute::envoy::{
+    Capture, ConnectionOutcome, HttpDecision, HttpRequest, HttpResponse, NoRecord, decide, respond,
+};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
@@ -176,29 +178,45 @@ fn an_upgrade_is_shown_as_the_application_that_accepts_it_opens_it() {
     assert_eq!(answer(&trace), expected);
 }
 
-/// What the client's sidecar makes of an upstream's response to an upgrade.
-fn answer_to_upgrade(status: u16, headers: &[(&str, &str)]) -> Vec<String> {
-    let loader = Loader::new().text("client.yaml", CLIENT).text("cart.yaml", CART);
+type Lines<'a> = &'a [(&'a str, &'a str)];
+
+fn lines(lines: Lines<'_>) -> Vec<(smol_str::SmolStr, smol_str::SmolStr)> {
+    lines.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+}
+
+/// What the client's sidecar decides about `GET /` at `cart`, in a mesh with these resources more.
+fn decided(more: &str, headers: Lines<'_>) -> HttpDecision {
+    let loader =
+        Loader::new().text("client.yaml", CLIENT).text("cart.yaml", CART).text("more.yaml", more.to_owned());
     let mesh = Arc::new(Mesh::new(loader.load(), MeshOptions::default()));
     let workload = mesh.workloads().iter().find(|workload| workload.name == "client").unwrap();
     let proxy = Proxy::new(Arc::clone(&mesh), Node::of(&mesh, workload).unwrap());
-    let lines = |lines: &[(&str, &str)]| lines.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
     let request = HttpRequest {
         method: "GET".into(),
         path: "/".into(),
         authority: "cart".into(),
         scheme: None,
-        headers: lines(UPGRADE),
+        headers: lines(headers),
     };
     let connection = plaintext("10.96.0.1".parse().unwrap(), 80, "10.0.0.1".parse().unwrap());
     let facts = proxy.stock_envoy_facts();
     let decision = decide(&proxy, &facts, Capture::Outbound, &connection, Some(&request), &mut NoRecord);
     let ConnectionOutcome::Http(http) = decision.outcome else { panic!("{:?}", decision.outcome) };
+    *http
+}
+
+/// The client's answer when the upstream gives this one, status and body first.
+fn passed_on(http: &HttpDecision, status: u16, headers: Lines<'_>) -> Vec<String> {
     let upstream = HttpResponse { status, headers: lines(headers), body: "hello".into() };
-    let (response, _) = respond(&http, &http.branches[0], &upstream);
+    let (response, _) = respond(http, &http.branches[0], &upstream);
     let first = format!("{} {}", response.status, response.body);
     let lines = response.headers.iter().map(|(name, value)| format!("{name}: {value}"));
     std::iter::once(first).chain(lines).collect()
+}
+
+/// What the client's sidecar makes of an upstream's response to an upgrade.
+fn answer_to_upgrade(status: u16, headers: Lines<'_>) -> Vec<String> {
+    passed_on(&decided("", UPGRADE), status, headers)
 }
 
 #[test]
@@ -219,6 +237,80 @@ fn what_does_not_accept_an_upgrade_closes_the_connection() {
             "connection: close"
         ]
     );
+}
+
+// What follows was measured with Envoy 1.40.
+
+#[test]
+fn what_does_not_accept_an_upgrade_is_not_tried_again() {
+    let mesh = rule("retries: {attempts: 2, retryOn: unavailable}");
+    let attempts = |headers| {
+        let gone = HttpResponse { status: 200, headers: lines(&[("grpc-status", "14")]), body: "".into() };
+        decided(&mesh, headers).branches[0].tried(&gone).attempts
+    };
+    assert_eq!(attempts(&[]), 3);
+    assert_eq!(attempts(UPGRADE), 1);
+}
+
+#[test]
+fn a_grpc_client_whose_upgrade_is_not_accepted_gets_a_status() {
+    let both = [UPGRADE, &[("content-type", "application/grpc")]].concat();
+    let sent = [("content-type", "a/b"), ("keep-alive", "timeout=5"), ("proxy-connection", "keep-alive")];
+    assert_eq!(
+        passed_on(&decided("", &both), 302, &sent)[..4],
+        ["200 ", "content-type: application/grpc", "keep-alive: timeout=5", "grpc-status: 2"]
+    );
+}
+
+#[test]
+fn each_try_gives_the_client_a_cookie() {
+    let mesh = rule("retries: {attempts: 2, retryOn: 5xx}")
+        + "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: cart, namespace: shop}
+spec:
+  host: cart
+  trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: sticky, ttl: 0s}}}}
+";
+    let cookies = |status| {
+        let answer = passed_on(&decided(&mesh, &[]), status, &[]);
+        answer.iter().filter(|line| line.starts_with("set-cookie: sticky=")).count()
+    };
+    assert_eq!((cookies(200), cookies(500)), (1, 3));
+}
+
+#[test]
+fn a_grpc_status_is_told_to_grpc_clients_only() {
+    let mesh = rule(
+        "headers: {request: {set: {x-status: 'r%GRPC_STATUS%'}}, \
+         response: {set: {x-status: '%GRPC_STATUS%', x-snake: '%GRPC_STATUS(SNAKE_STRING)%', x-number: '%GRPC_STATUS_NUMBER%'}}}",
+    );
+    let told = |http: &HttpDecision, headers: Lines<'_>| -> Vec<String> {
+        let answer = passed_on(http, 503, headers);
+        answer.into_iter().filter(|line| line.starts_with("x-")).collect()
+    };
+    let grpc = decided(&mesh, &[("content-type", "application/grpc")]);
+    let time = "x-envoy-upstream-service-time: <generated>";
+    assert_eq!(
+        told(&grpc, &[("grpc-status", "5")]),
+        [time, "x-number: 5", "x-snake: NOT_FOUND", "x-status: NotFound"]
+    );
+    assert_eq!(told(&grpc, &[]), [time, "x-number: 14", "x-snake: UNAVAILABLE", "x-status: Unavailable"]);
+    assert_eq!(told(&decided(&mesh, &[]), &[("grpc-status", "5")]), [time]);
+    let sent = &grpc.branches[0].request.headers;
+    assert_eq!(header(sent, "x-status"), Some("r"));
+}
+
+#[test]
+fn an_upgrade_that_is_refused_has_the_operations_of_routes_to_clusters_only() {
+    let upgrade = [("connection", "upgrade"), ("upgrade", "foo")];
+    let own =
+        |mesh: &str| answer(&trace(mesh, "GET", "http://cart/", &upgrade)).contains(&"x-a: 1".to_owned());
+    let routed = rule("headers: {response: {set: {x-a: '1'}}}");
+    assert!(own(&routed));
+    let redirected = routed.replace("route: [{destination: {host: cart}}]", "redirect: {uri: /b}");
+    assert!(!own(&redirected));
 }
 
 #[test]

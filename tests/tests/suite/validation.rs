@@ -1,8 +1,11 @@
 //! Istio's validation: what its webhook refuses takes no part, and single values are read as its functions read them.
 
-use dryroute::diagnostic::{Code, Place};
+use dryroute::diagnostic::{Code, Place, Severity};
 use dryroute::manifest::validate::{Exported, export_to, names};
 use dryroute::manifest::{Loader, ManifestSet};
+use dryroute::strategy;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use smol_str::SmolStr;
 
@@ -132,4 +135,16 @@ fn a_refused_resource_takes_no_part_and_its_reason_points_at_the_field() {
     let at = set.locate(origin).unwrap();
     assert_eq!((at.line, at.column), (7, 5));
     assert!(said.message.contains("duration must be greater than 1ms"), "{}", said.message);
+}
+
+#[test]
+fn istio_takes_every_generated_resource() {
+    let mut runner = TestRunner::deterministic();
+    for number in 0..200 {
+        let case = strategy::case(0).new_tree(&mut runner).unwrap().current();
+        let set = case.load();
+        let resources = set.diagnostics().iter().filter(|d| d.severity == Severity::Error);
+        assert_eq!(refused(&set), Vec::<String>::new(), "mesh {number}: {:?}", set.diagnostics());
+        assert_eq!(resources.count(), 0, "mesh {number}: {:?}", set.diagnostics());
+    }
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use smol_str::{SmolStr, ToSmolStr as _};
 
 use super::local_reply::{Answer, Circumstances, build};
+use super::upgrade;
 use crate::envoy::decision::{HttpBranch, HttpDecision, HttpOutcome};
 use crate::envoy::headers::{self, envoy, literal};
 use crate::envoy::ledger::{GENERATED, Generated, HeaderValue, Ledger};
@@ -30,6 +31,8 @@ pub fn failed(
     answer.flags = branch.fault_delay.iter().map(|_| ResponseFlag::DelayInjected).collect();
     answer.flags.extend(&failure.flags);
     answer.attempts = failure.attempts;
+    // What follows an upgrade has no end.
+    answer.close = upgrade::asked(&branch.request).is_some();
     let request = last_try(decision, branch, failure.attempts);
     build(
         answer,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::local_reply::{self, Answer, Circumstances};
-use super::{Stream, response, router};
+use super::{Stream, response, router, upgrade};
 use crate::envoy::config::{
     Action, Cluster, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HttpFilter, TrafficDirection,
     WeightedCluster,
@@ -80,6 +80,8 @@ impl Flight {
     pub(crate) fn answered(self, decision: &HttpDecision, mut answer: Answer) -> HttpBranch {
         if self.delay.is_some() {
             answer.flags.insert(0, ResponseFlag::DelayInjected);
+            // What follows an upgrade has no end.
+            answer.close |= upgrade::asked(&self.request).is_some();
         } else {
             // The rest of the request has not been read. Envoy: `conn_manager_impl.cc: ActiveStream::encodeHeaders`.
             answer.close |= decision.downstream.body;

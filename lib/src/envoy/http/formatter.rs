@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use smol_str::SmolStr;
 
+use super::local_reply;
 use crate::envoy::config::Route;
 use crate::envoy::decision::Downstream;
 use crate::envoy::headers;
@@ -116,7 +117,6 @@ fn expand(command: &str, values: &Values<'_>, out: &mut String) {
 
 fn expand_whole(name: &str, arguments: &str, values: &Values<'_>, out: &mut String) {
     let downstream = values.downstream;
-    let is_response = values.response.is_some();
     match name {
         "REQ" => out.push_str(request_header(arguments, values.request).unwrap_or_default()),
         "REQ_WITHOUT_QUERY" => {
@@ -197,8 +197,52 @@ fn expand_whole(name: &str, arguments: &str, values: &Values<'_>, out: &mut Stri
                 out.push_str(GENERATED);
             }
         }
-        "GRPC_STATUS" | "GRPC_STATUS_NUMBER" if !is_response => {}
+        "GRPC_STATUS" | "GRPC_STATUS_NUMBER" => {
+            if let Some(status) = values.response.filter(|_| downstream.grpc).and_then(grpc_status) {
+                let arguments = if name == "GRPC_STATUS" { arguments } else { "NUMBER" };
+                grpc_status_text(status, arguments, out);
+            }
+        }
         _ => out.push_str(GENERATED),
+    }
+}
+
+/// The gRPC status of a response's headers; what the proxy answers itself has no status yet.
+///
+/// Envoy: `grpc/common.cc: Common::getGrpcStatus`.
+fn grpc_status(response: Response<'_>) -> Option<u32> {
+    let sent = headers::get(response.headers, "grpc-status").and_then(|text| text.parse().ok());
+    sent.or_else(|| response.upstream.then(|| local_reply::to_grpc_status(response.status)))
+}
+
+/// Envoy: `substitution_formatter.cc: GrpcStatusFormatter`, `grpc/status.cc`.
+fn grpc_status_text(status: u32, format: &str, out: &mut String) {
+    const NAMES: [(&str, &str); 17] = [
+        ("OK", "OK"),
+        ("Canceled", "CANCELLED"),
+        ("Unknown", "UNKNOWN"),
+        ("InvalidArgument", "INVALID_ARGUMENT"),
+        ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+        ("NotFound", "NOT_FOUND"),
+        ("AlreadyExists", "ALREADY_EXISTS"),
+        ("PermissionDenied", "PERMISSION_DENIED"),
+        ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+        ("FailedPrecondition", "FAILED_PRECONDITION"),
+        ("Aborted", "ABORTED"),
+        ("OutOfRange", "OUT_OF_RANGE"),
+        ("Unimplemented", "UNIMPLEMENTED"),
+        ("Internal", "INTERNAL"),
+        ("Unavailable", "UNAVAILABLE"),
+        ("DataLoss", "DATA_LOSS"),
+        ("Unauthenticated", "UNAUTHENTICATED"),
+    ];
+    let named = usize::try_from(status).ok().and_then(|at| NAMES.get(at));
+    match named.filter(|_| format != "NUMBER") {
+        Some((_, snake)) if format == "SNAKE_STRING" => out.push_str(snake),
+        Some((camel, _)) => out.push_str(camel),
+        None => {
+            let _ = write!(out, "{status}");
+        }
     }
 }
 

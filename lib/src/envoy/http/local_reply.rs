@@ -6,7 +6,7 @@
 use smol_str::{SmolStr, ToSmolStr as _};
 
 use super::response::{self, Subject};
-use crate::envoy::config::WeightedCluster;
+use crate::envoy::config::{Action, WeightedCluster};
 use crate::envoy::decision::HttpDecision;
 use crate::envoy::headers::{self, Hand, Headers, envoy, literal};
 use crate::envoy::ledger::{By, HeaderValue, Ledger};
@@ -31,6 +31,8 @@ pub(crate) struct Answer {
     pub(crate) grpc_status: Option<u32>,
     /// Whether the route's header operations are applied.
     pub(crate) operations: bool,
+    /// Whether it is what the route itself is for: a redirect or a direct response.
+    pub(crate) direct: bool,
     /// Whether gRPC clients get it as gRPC; what a filter encodes itself stays as it is.
     pub(crate) converted: bool,
     /// Whether the connection is closed afterwards.
@@ -54,6 +56,7 @@ impl Answer {
             first: Vec::new(),
             grpc_status: None,
             operations: true,
+            direct: false,
             converted: true,
             close: false,
             routed: true,
@@ -110,7 +113,10 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
     for (name, value) in answer.first {
         headers::set(&mut lines, &mut ledger, name, value, hand);
     }
-    if answer.operations {
+    // Only a route to a cluster has operations for the answers of others. Measured with Envoy 1.40.
+    let route = decision.route.as_ref().map(|(_, route)| &route.action);
+    let routes = answer.direct || route.is_none_or(|action| matches!(action, Action::Route(_)));
+    if answer.operations && routes {
         // Neither the status nor a cluster that does not exist is known. Envoy: `filter_manager.cc: prepareLocalReplyViaFilterChain`.
         let subject = Subject {
             decision,
@@ -162,7 +168,7 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
 }
 
 /// The trailers-only answer that a gRPC client gets.
-fn grpc(
+pub(crate) fn grpc(
     status: u16,
     body: &str,
     grpc_status: Option<u32>,
@@ -184,7 +190,7 @@ fn grpc(
 }
 
 /// Envoy: `grpc/status.cc: Utility::httpToGrpcStatus`.
-fn to_grpc_status(status: u16) -> u32 {
+pub(crate) fn to_grpc_status(status: u16) -> u32 {
     match status {
         400 => 13,
         401 => 16,

@@ -66,10 +66,12 @@ pub(crate) fn run<X: Xds + ?Sized>(
             let mut answer =
                 Answer::new(action.response_code, SmolStr::default(), direct, action.origin.clone());
             answer.first.push(("location", literal(location)));
+            answer.direct = true;
             flight.answered(decision, answer)
         }
         Action::DirectResponse(action) => {
-            let answer = Answer::new(action.status, action.body.clone(), direct, action.origin.clone());
+            let mut answer = Answer::new(action.status, action.body.clone(), direct, action.origin.clone());
+            answer.direct = true;
             flight.answered(decision, answer)
         }
         Action::None => flight.ends(HttpOutcome::Unknown {

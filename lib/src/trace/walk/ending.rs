@@ -6,8 +6,7 @@ use super::{Ending, Visit, Walk, response_lines, tries};
 use crate::envoy::config::RetryPolicy;
 use crate::envoy::upstream::{self, FailureAnswer};
 use crate::envoy::{
-    self, HttpResponse, LocalReply, ResponseFlag, Tried, accepted_upgrade, passing_details, passing_flags,
-    respond,
+    self, HttpResponse, LocalReply, ResponseFlag, accepted_upgrade, passing_details, passing_flags, respond,
 };
 use crate::trace::contract::{AccessLog, Fidelity, Hop, Outcome, Verdict, VerdictKind};
 
@@ -337,8 +336,7 @@ impl Walk<'_> {
         known: bool,
     ) -> (HttpResponse, u32) {
         let (Some(turn), Some(branch)) = (&visit.turn, tries::taken(visit)) else { return (response, 0) };
-        let forward = tries::forwarded(visit);
-        let tried = forward.map_or(Tried::ONCE, |forward| forward.tried(&response));
+        let tried = branch.tried(&response);
         let (mut left, mut changes) = respond(&turn.decision, branch, &response);
         if !known {
             // How long an application's answer is, is not known, so neither is its framing.
