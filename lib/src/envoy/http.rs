@@ -236,6 +236,9 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         let http2 = self.connection.protocol == ApplicationProtocol::Http2;
         let wire = codec::Wire { http2, tls: decision.downstream.tls };
         codec::read(request, &manager, wire).map_err(refusal)?;
+        // A line that goes on belongs to the one before it, so only now is known what was said.
+        let content_type = headers::joined(&request.headers, "content-type");
+        decision.downstream.grpc = content_type.is_some_and(|value| is_grpc(&value));
         // What follows an upgrade counts as a body.
         decision.downstream.body |= upgrade::asked(request).is_some();
         let answer = |status, details| {

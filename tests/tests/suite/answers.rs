@@ -314,6 +314,14 @@ fn an_upgrade_that_is_refused_has_the_operations_of_routes_to_clusters_only() {
 }
 
 #[test]
+fn a_content_type_that_goes_on_in_the_next_line_is_not_grpc() {
+    let mesh = rule("fault: {abort: {httpStatus: 418, percentage: {value: 100}}}");
+    let status = |headers| answer(&trace(&mesh, "GET", "http://cart/", headers)).swap_remove(0);
+    assert_eq!(status(&[("content-type", "application/grpc")]), ":status: 200");
+    assert_eq!(status(&[("content-type", "application/grpc"), (" a", "1")]), ":status: 418");
+}
+
+#[test]
 fn a_fault_in_front_of_a_cluster_that_does_not_exist_tells_no_cluster() {
     let shown = |host: &str| {
         let mesh = rule(&format!(
