@@ -306,3 +306,43 @@ fn a_virtual_host_on_demand_is_the_one_of_the_whole_configuration() {
     }
     assert!(assert_on_demand_equals_whole(&router(&text)) >= 4);
 }
+
+#[test]
+fn a_certificate_that_no_manifest_shows_is_an_assumption() {
+    let mesh = "
+apiVersion: v1
+kind: Pod
+metadata: {name: gw, namespace: edge, labels: {istio: gw}}
+spec: {containers: [{name: istio-proxy, args: [proxy, router]}]}
+status: {podIP: 10.0.0.9}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: gw, namespace: edge}
+spec: {selector: {istio: gw}, ports: [{name: https, port: 443, targetPort: 8443}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: g, namespace: edge}
+spec:
+  selector: {istio: gw}
+  servers:
+  - {port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.test], tls: {mode: SIMPLE, credentialName: a-cert}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: edge}
+spec: {hosts: [a.test], gateways: [g], http: [{directResponse: {status: 200}}]}
+";
+    let secret = "---\napiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: a-cert, namespace: edge}\n";
+    let assumptions = |text: String| {
+        let set = dryroute::manifest::Loader::new().text("mesh.yaml", text).load();
+        let mesh = dryroute::mesh::Mesh::new(set, dryroute::mesh::MeshOptions::default());
+        let mut query = dryroute::trace::Query::get("https://a.test/").unwrap();
+        query.from = Some("outside".into());
+        let trace = dryroute::trace::Tracer::new(std::sync::Arc::new(mesh)).trace(&query).unwrap();
+        trace.assumptions.iter().any(|assumption| assumption.text.contains("kubernetes://a-cert"))
+    };
+    assert!(assumptions(mesh.to_owned()));
+    assert!(!assumptions(format!("{mesh}{secret}")));
+}

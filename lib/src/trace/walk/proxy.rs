@@ -104,8 +104,18 @@ impl Walk<'_> {
         }
     }
 
+    /// Names the certificate that ends a client's TLS where the input does not show that there is one.
+    fn rest_on_certificate(&mut self, decision: &Decision, sent: &Transport) {
+        let chain = decision.filter_chain.as_ref();
+        let Some(context) = chain.and_then(|chain| chain.transport_socket.as_ref()) else { return };
+        if context.secret_exists.is_none() && matches!(sent, Transport::Tls { .. }) {
+            self.rest_on(format!("there is a certificate {}, which no manifest shows", context.secret_name));
+        }
+    }
+
     fn carry_out(&mut self, decision: Decision, member: &Member, sent: &Transport, mut flight: Flight) {
         let failure = upstream::Failure::at(sent, &decision);
+        self.rest_on_certificate(&decision, sent);
         if decision.filter_chain.as_ref().is_some_and(|chain| chain.transport_socket.is_some()) {
             flight.layers.pop();
         }
