@@ -95,9 +95,15 @@ pub(crate) fn read(
         unfold(request);
         join_hosts(request);
     }
+    // What is joined counts as one.
+    let too_many = || too_large(if wire.http2 { "http2.too_many_headers" } else { "http1.too_many_headers" });
+    let mut counted = 1;
     let lines = request.headers.iter_mut().filter(|_| !ordinary || options.reject_headers_with_underscores);
     for (name, value) in lines {
-        check_name(name, options)?;
+        // The parser sees to the ASCII of names; what else is wrong with them is seen while lines are counted.
+        let counts_first = counted > MAX_HEADERS && !name.is_ascii();
+        check_name(name, options).map_err(|refusal| if counts_first { too_many() } else { refusal })?;
+        counted += usize::from(!headers::is_inline(name));
         if name.bytes().any(|b| b.is_ascii_uppercase()) {
             *name = name.to_lowercase_smolstr();
         }
@@ -116,8 +122,6 @@ pub(crate) fn read(
     if !wire.http2 && !has_length(&request.headers) {
         return Err(Refusal::GARBAGE);
     }
-    // What is joined counts as one.
-    let too_many = || too_large(if wire.http2 { "http2.too_many_headers" } else { "http1.too_many_headers" });
     if request.headers.iter().filter(|(name, _)| !headers::is_inline(name)).count() + 1 > MAX_HEADERS {
         return Err(too_many());
     }
@@ -522,6 +526,11 @@ mod tests {
             (Some((431, "http1.headers_too_large")), request("GET", "/", &[("x", &long)])),
             (Some((431, "http1.headers_too_large")), request("GET", &long, &[])),
             (Some((431, "http1.too_many_headers")), request("GET", "/", &many)),
+            (
+                Some((431, "http1.too_many_headers")),
+                request("GET", "/", &[&many[..], &[("é", "1")]].concat()),
+            ),
+            (bad("http1.codec_error"), request("GET", "/", &[&[("é", "1")], &many[..]].concat())),
             (None, request("GET", "/", many.get(1..).unwrap_or_default())),
             (
                 bad("http1.content_length_and_chunked_not_allowed"),

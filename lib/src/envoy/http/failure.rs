@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use smol_str::{SmolStr, ToSmolStr as _};
+use smol_str::{SmolStr, ToSmolStr as _, format_smolstr};
 
 use super::local_reply::{Answer, Circumstances, build};
 use super::upgrade;
@@ -63,12 +63,20 @@ pub fn last_try<'a>(decision: &HttpDecision, branch: &'a HttpBranch, attempts: u
     let hand = envoy!("router: another try");
     if decision.virtual_host.as_ref().is_some_and(|host| host.include_request_attempt_count) {
         let count = literal(attempts.to_smolstr());
+        // The length that the codec writes for a request without a body stays behind all headers.
+        let empty = |(name, value): &mut (SmolStr, SmolStr)| name == "content-length" && value == "0";
+        let length = request.headers.pop_if(|line| !decision.downstream.body && empty(line));
         headers::set(&mut request.headers, ledger, "x-envoy-attempt-count", count, hand);
+        request.headers.extend(length);
     }
     // What is left of the route's time.
     if !forward.timeout.is_zero() && headers::has(&request.headers, EXPECTED) {
         let left = HeaderValue::Generated(Generated::TimeLeft, SmolStr::new_static(GENERATED));
         headers::set(&mut request.headers, ledger, EXPECTED, left, hand);
+        if decision.downstream.grpc && headers::has(&request.headers, "grpc-timeout") {
+            let left = HeaderValue::Generated(Generated::TimeLeft, format_smolstr!("{GENERATED}m"));
+            headers::set(&mut request.headers, ledger, "grpc-timeout", left, hand);
+        }
     }
     Cow::Owned(request)
 }

@@ -147,9 +147,16 @@ fn expand_whole(name: &str, arguments: &str, values: &Values<'_>, out: &mut Stri
         }
         "ROUTE_NAME" => out.push_str(values.route.map_or("", |route| &route.name)),
         "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => out.push_str(values.cluster),
-        // No host is chosen when request headers are written.
-        "UPSTREAM_HOST"
-        | "UPSTREAM_REMOTE_ADDRESS"
+        // No host is chosen when request headers are written; one that cannot be connected to was. Measured with Envoy 1.40.
+        "UPSTREAM_HOST" => {
+            let tried = |response: Response<'_>| {
+                response.upstream || response.flags.contains(&ResponseFlag::UpstreamConnectionFailure)
+            };
+            if values.response.is_some_and(tried) {
+                out.push_str(GENERATED);
+            }
+        }
+        "UPSTREAM_REMOTE_ADDRESS"
         | "UPSTREAM_LOCAL_ADDRESS"
         | "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"
         | "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT"

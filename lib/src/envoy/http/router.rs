@@ -234,10 +234,10 @@ fn timeout(
     (limit, per_try)
 }
 
-/// A gRPC timeout: digits and a unit. Envoy: `grpc/common.cc: Common::getGrpcTimeout`.
+/// A gRPC timeout: at most eight digits and a unit. Envoy: `grpc/common.cc: Common::getGrpcTimeout`.
 fn grpc_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let count: u64 = digits.parse().ok()?;
+    let count: u64 = digits.parse().ok().filter(|count| *count <= 99_999_999)?;
     // Envoy rounds up to milliseconds.
     Some(match unit {
         "H" => Duration::from_secs(count.saturating_mul(3600)),
