@@ -97,13 +97,18 @@ pub(crate) fn read(
     }
     // What is joined counts as one.
     let too_many = || too_large(if wire.http2 { "http2.too_many_headers" } else { "http1.too_many_headers" });
-    let mut counted = 1;
+    let (mut counted, mut joined) = (1, Vec::new());
     let lines = request.headers.iter_mut().filter(|_| !ordinary || options.reject_headers_with_underscores);
     for (name, value) in lines {
         // The parser sees to the ASCII of names; what else is wrong with them is seen while lines are counted.
         let counts_first = counted > MAX_HEADERS && !name.is_ascii();
         check_name(name, options).map_err(|refusal| if counts_first { too_many() } else { refusal })?;
-        counted += usize::from(!headers::is_inline(name));
+        if !headers::is_inline(name) {
+            counted += 1;
+        } else if !joined.contains(name) {
+            counted += 1;
+            joined.push(name.clone());
+        }
         if name.bytes().any(|b| b.is_ascii_uppercase()) {
             *name = name.to_lowercase_smolstr();
         }
@@ -531,6 +536,10 @@ mod tests {
                 request("GET", "/", &[&many[..], &[("é", "1")]].concat()),
             ),
             (bad("http1.codec_error"), request("GET", "/", &[&[("é", "1")], &many[..]].concat())),
+            (
+                Some((431, "http1.too_many_headers")),
+                request("GET", "/", &[&[("accept", "a"), ("via", "b")], &many[2..], &[("é", "1")]].concat()),
+            ),
             (None, request("GET", "/", many.get(1..).unwrap_or_default())),
             (
                 bad("http1.content_length_and_chunked_not_allowed"),

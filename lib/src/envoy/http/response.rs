@@ -281,7 +281,8 @@ pub(crate) fn connection_manager_without(
         };
         headers::set(lines, ledger, "x-request-id", value, hand);
     }
-    if close || decision.downstream.close {
+    // What follows an upgrade is no HTTP. Envoy: `conn_manager_impl.cc: ActiveStream::encodeHeaders`.
+    if (close || decision.downstream.close) && !sanitize::is_upgrade(lines) {
         let hand = envoy!("HTTP connection manager: the connection is closed after this response");
         headers::set(lines, ledger, "connection", literal(SmolStr::new_static("close")), hand);
     }
