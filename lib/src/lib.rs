@@ -3,7 +3,7 @@
 //! Five rooms, one direction: [`manifest`] (what is written) → [`mesh`] (what exists) → [`istiod`] (what a
 //! proxy is told) → [`envoy`] (what a proxy that was told this does) → [`trace`] (where the request ends up).
 //!
-//! Words that several rooms share ([`diagnostic`], [`origin`], [`host`], [`protocol`], regular expressions) stand beside them and
+//! Words that several rooms share ([`diagnostic`], [`origin`], [`host`], [`protocol`], gRPC's statuses, regular expressions) stand beside them and
 //! know none of them.
 //!
 //! Invariant: an import points from right to left only, and [`envoy`] knows none of the other rooms. Nothing here
@@ -11,6 +11,7 @@
 
 pub mod diagnostic;
 pub mod envoy;
+mod grpc;
 pub mod host;
 pub mod istiod;
 pub mod manifest;

@@ -15,6 +15,7 @@ use crate::envoy::ledger::{GENERATED, Generated, HeaderValue};
 use crate::envoy::path;
 use crate::envoy::reply::ResponseFlag;
 use crate::envoy::request::HttpRequest;
+use crate::grpc;
 
 /// What formatters can ask for.
 #[derive(Clone, Copy)]
@@ -224,26 +225,7 @@ fn grpc_status(response: Response<'_>) -> Option<u32> {
 
 /// Envoy: `substitution_formatter.cc: GrpcStatusFormatter`, `grpc/status.cc`.
 fn grpc_status_text(status: u32, format: &str, out: &mut String) {
-    const NAMES: [(&str, &str); 17] = [
-        ("OK", "OK"),
-        ("Canceled", "CANCELLED"),
-        ("Unknown", "UNKNOWN"),
-        ("InvalidArgument", "INVALID_ARGUMENT"),
-        ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
-        ("NotFound", "NOT_FOUND"),
-        ("AlreadyExists", "ALREADY_EXISTS"),
-        ("PermissionDenied", "PERMISSION_DENIED"),
-        ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
-        ("FailedPrecondition", "FAILED_PRECONDITION"),
-        ("Aborted", "ABORTED"),
-        ("OutOfRange", "OUT_OF_RANGE"),
-        ("Unimplemented", "UNIMPLEMENTED"),
-        ("Internal", "INTERNAL"),
-        ("Unavailable", "UNAVAILABLE"),
-        ("DataLoss", "DATA_LOSS"),
-        ("Unauthenticated", "UNAUTHENTICATED"),
-    ];
-    let named = usize::try_from(status).ok().and_then(|at| NAMES.get(at));
+    let named = grpc::status_names(status);
     match named.filter(|_| format != "NUMBER") {
         Some((_, snake)) if format == "SNAKE_STRING" => out.push_str(snake),
         Some((camel, _)) => out.push_str(camel),

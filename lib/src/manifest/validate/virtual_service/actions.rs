@@ -80,7 +80,7 @@ fn fault_abort(report: &mut Report<'_>, at: &At<'_>, abort: &FaultAbort) {
     );
     percentage(report, &at.field("percentage"), abort.percentage.as_ref());
     if let Some(status) = &abort.grpc_status {
-        if !GRPC_STATUSES.contains(&status.as_str()) {
+        if crate::grpc::status_number(status).is_none() {
             report.refuse(
                 &at.field("grpcStatus"),
                 format!(
@@ -96,26 +96,6 @@ fn fault_abort(report: &mut Report<'_>, at: &At<'_>, abort: &FaultAbort) {
         report.warn(at, "abort configured, but error type not set");
     }
 }
-
-const GRPC_STATUSES: &[&str] = &[
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 fn fault_delay(report: &mut Report<'_>, at: &At<'_>, delay: &FaultDelay) {
     report.at_most_one(
