@@ -31,6 +31,15 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(value).clone()
     }
 
+    /// What is remembered under `key`, built if there is nothing; only then is the key copied.
+    pub(crate) fn get_or_build<Q>(&self, key: &Q, build: impl FnOnce() -> V) -> V
+    where
+        K: Borrow<Q> + for<'q> From<&'q Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.get(key).unwrap_or_else(|| self.insert(key.into(), build()))
+    }
+
     /// What is remembered under `key`, built if there is nothing.
     pub(crate) fn get_or_insert_with(&self, key: K, build: impl FnOnce() -> V) -> V {
         match self.get(&key) {

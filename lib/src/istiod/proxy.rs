@@ -17,7 +17,6 @@ use super::envoy_filter::Patches;
 use super::gateway::GatewayConfig;
 use super::inbound::{self, Inbound, ServiceTarget};
 use super::memo::Memo;
-use super::name::INBOUND_PASSTHROUGH_CLUSTER;
 use super::node::{InterceptionMode, Node, NodeType};
 use super::outbound::listener::{self, ListenerKey, ListenerProtocol};
 use super::outbound::{catch_all, route_config};
@@ -142,16 +141,10 @@ impl Proxy {
         Arc::new(listener)
     }
 
-    /// A cluster as EnvoyFilters leave it; `None` where one removes it.
-    fn patched_cluster(&self, mut cluster: Cluster) -> Option<Cluster> {
-        let inbound = cluster.name.starts_with("inbound|") || cluster.name == INBOUND_PASSTHROUGH_CLUSTER;
-        let class = match self.node.node_type {
-            NodeType::Router => ListenerClass::Gateway,
-            NodeType::Sidecar | NodeType::Waypoint if inbound => ListenerClass::SidecarInbound,
-            NodeType::Sidecar | NodeType::Waypoint => ListenerClass::SidecarOutbound,
-        };
+    /// A cluster behind listeners of a class as EnvoyFilters leave it; `None` where one removes it.
+    fn patched_cluster(&self, class: ListenerClass, mut cluster: Cluster) -> Option<Arc<Cluster>> {
         let patches = self.patches.get_or_init(class, || Patches::new(self, class));
-        patches.apply_to_cluster(&mut cluster).then_some(cluster)
+        patches.apply_to_cluster(&mut cluster).then(|| Arc::new(cluster))
     }
 
     /// The headers that it sets on listeners of a class.
@@ -370,49 +363,36 @@ impl Xds for Proxy {
 
     fn virtual_host(&self, name: &str, host: &str) -> Option<VirtualHostChoice> {
         let host = normalise_host(host);
-        let hosts = match self.hosts.get(name) {
-            Some(hosts) => hosts,
-            None => self.hosts.insert(name.into(), Arc::default()),
+        let build = || {
+            let (configuration, virtual_host) = match self.node.node_type {
+                NodeType::Sidecar => route_config::virtual_host(self, name, &host),
+                NodeType::Router => self.gateway().virtual_host(self, name, &host),
+                NodeType::Waypoint => None,
+            }?;
+            Some(VirtualHostChoice { route_configuration: Arc::new(configuration), virtual_host })
         };
-        if let Some(known) = hosts.get(&*host) {
-            return known;
-        }
-        let built = match self.node.node_type {
-            NodeType::Sidecar => route_config::virtual_host(self, name, &host),
-            NodeType::Router => self.gateway().virtual_host(self, name, &host),
-            NodeType::Waypoint => None,
-        };
-        let built = built.map(|(configuration, virtual_host)| VirtualHostChoice {
-            route_configuration: Arc::new(configuration),
-            virtual_host,
-        });
-        hosts.insert(host.into(), built)
+        self.hosts.get_or_build(name, Arc::default).get_or_build(&*host, build)
     }
 
     fn route_configuration(&self, name: &str) -> Option<Arc<RouteConfiguration>> {
-        if let Some(known) = self.route_configurations.get(name) {
-            return known;
-        }
-        let built = match self.node.node_type {
+        self.route_configurations.get_or_build(name, || match self.node.node_type {
             NodeType::Sidecar => route_config::build(self, name).map(Arc::new),
             NodeType::Router => self.gateway().route_configuration(self, name).map(Arc::new),
             NodeType::Waypoint => None,
-        };
-        self.route_configurations.insert(name.into(), built)
+        })
     }
 
     fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
-        if let Some(known) = self.clusters.get(name) {
-            return known;
-        }
-        let built = match self.node.node_type {
-            NodeType::Router => self.gateway().cluster(self, name),
-            NodeType::Sidecar | NodeType::Waypoint => {
-                cluster::build(self, name).or_else(|| inbound::cluster::build(self, name))
-            }
-        };
-        let built = built.and_then(|cluster| self.patched_cluster(cluster));
-        self.clusters.insert(name.into(), built.map(Arc::new))
+        self.clusters.get_or_build(name, || {
+            let inbound = || Some((ListenerClass::SidecarInbound, inbound::cluster::build(self, name)?));
+            let (class, cluster) = match self.node.node_type {
+                NodeType::Router => (ListenerClass::Gateway, self.gateway().cluster(self, name)?),
+                NodeType::Sidecar | NodeType::Waypoint => cluster::build(self, name)
+                    .map(|cluster| (ListenerClass::SidecarOutbound, cluster))
+                    .or_else(inbound)?,
+            };
+            self.patched_cluster(class, cluster)
+        })
     }
 }
 
