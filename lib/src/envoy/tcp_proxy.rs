@@ -3,7 +3,7 @@
 //! Envoy: `tcp_proxy.cc: Filter::establishUpstreamConnection`. Measured with Envoy 1.40: a missing cluster closes the
 //! connection with `NC`, one without a healthy endpoint with `UH`.
 
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use super::cluster;
 use super::config::TcpProxy;
@@ -42,10 +42,8 @@ pub(crate) fn decide<X: Xds + ?Sized>(
     });
     let branches: Vec<TcpBranch> = branches.collect();
     if let Some(patch) = branches.iter().find_map(|branch| branch.found.as_ref()?.opaque.as_ref()) {
-        return ConnectionOutcome::Unknown {
-            reason: format_smolstr!("what EnvoyFilter {} changes in the cluster is not modelled", patch.name),
-            origin: patch.origin.clone(),
-        };
+        let (reason, origin) = (patch.unknown_cluster(), patch.origin.clone());
+        return ConnectionOutcome::Unknown { reason, origin };
     }
     ConnectionOutcome::Tcp(TcpDecision { branches })
 }

@@ -11,6 +11,7 @@ use dryroute::istiod::gateway::merge::SkipReason;
 use dryroute::istiod::{Node, NodeType, Proxy};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute::trace::{Query, Tracer};
 
 fn router(text: &str) -> Proxy {
     let mesh = Mesh::new(Loader::new().text("m.yaml", text).load(), MeshOptions::default());
@@ -335,14 +336,14 @@ metadata: {name: v, namespace: edge}
 spec: {hosts: [a.test], gateways: [g], http: [{directResponse: {status: 200}}]}
 ";
     let secret = "---\napiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: a-cert, namespace: edge}\n";
-    let assumptions = |text: String| {
-        let set = dryroute::manifest::Loader::new().text("mesh.yaml", text).load();
-        let mesh = dryroute::mesh::Mesh::new(set, dryroute::mesh::MeshOptions::default());
-        let mut query = dryroute::trace::Query::get("https://a.test/").unwrap();
+    let assumes_it = |text: String| {
+        let set = Loader::new().text("mesh.yaml", text).load();
+        let mesh = Mesh::new(set, MeshOptions::default());
+        let mut query = Query::get("https://a.test/").unwrap();
         query.from = Some("outside".into());
-        let trace = dryroute::trace::Tracer::new(std::sync::Arc::new(mesh)).trace(&query).unwrap();
+        let trace = Tracer::new(Arc::new(mesh)).trace(&query).unwrap();
         trace.assumptions.iter().any(|assumption| assumption.text.contains("kubernetes://a-cert"))
     };
-    assert!(assumptions(mesh.to_owned()));
-    assert!(!assumptions(format!("{mesh}{secret}")));
+    assert!(assumes_it(mesh.to_owned()));
+    assert!(!assumes_it(format!("{mesh}{secret}")));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::route::RouteConfiguration;
 use crate::origin::Origin;
@@ -114,6 +114,13 @@ pub struct AppliedPatch {
     pub partly: bool,
     /// The patch.
     pub origin: Origin,
+}
+
+impl AppliedPatch {
+    /// Why nobody knows what becomes of what is sent to a cluster that the patch changes.
+    pub(crate) fn unknown_cluster(&self) -> SmolStr {
+        format_smolstr!("what EnvoyFilter {} changes in the cluster is not modelled", self.name)
+    }
 }
 
 /// An HTTP connection manager (`HttpConnectionManager`), with the fields that istiod varies.

@@ -116,9 +116,7 @@ fn forward<X: Xds + ?Sized>(
         return flight.answered(decision, answer.flag(ResponseFlag::NoClusterFound));
     };
     if let Some(patch) = &found.opaque {
-        let reason =
-            format_smolstr!("what EnvoyFilter {} changes in the cluster is not modelled", patch.name);
-        let origin = patch.origin.clone();
+        let (reason, origin) = (patch.unknown_cluster(), patch.origin.clone());
         return flight.ends(HttpOutcome::Unknown { reason, cluster: Some(name), origin });
     }
     let retry_policy = if stream.internal {

@@ -138,6 +138,42 @@ struct Http1Options {
     accept_http_10: bool,
 }
 
+// The first value of each is the default, which counts as absent.
+
+impl EscapedSlashesAction {
+    fn written(self) -> Option<EscapedSlashes> {
+        match self {
+            Self::ImplementationSpecificDefault => None,
+            Self::KeepUnchanged => Some(EscapedSlashes::KeepUnchanged),
+            Self::RejectRequest => Some(EscapedSlashes::RejectRequest),
+            Self::UnescapeAndRedirect => Some(EscapedSlashes::UnescapeAndRedirect),
+            Self::UnescapeAndForward => Some(EscapedSlashes::UnescapeAndForward),
+        }
+    }
+}
+
+impl ClientCertDetails {
+    fn written(self) -> Option<ForwardClientCertDetails> {
+        match self {
+            Self::Sanitize => None,
+            Self::ForwardOnly => Some(ForwardClientCertDetails::ForwardOnly),
+            Self::AppendForward => Some(ForwardClientCertDetails::AppendForward),
+            Self::SanitizeSet => Some(ForwardClientCertDetails::SanitizeSet),
+            Self::AlwaysForwardOnly => Some(ForwardClientCertDetails::AlwaysForwardOnly),
+        }
+    }
+}
+
+impl ServerHeader {
+    fn written(self) -> Option<ServerHeaderTransformation> {
+        match self {
+            Self::Overwrite => None,
+            Self::AppendIfAbsent => Some(ServerHeaderTransformation::AppendIfAbsent),
+            Self::PassThrough => Some(ServerHeaderTransformation::PassThrough),
+        }
+    }
+}
+
 /// Limits on connections only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
@@ -177,9 +213,9 @@ impl Settings {
         }
         let settings = Self::deserialize(Value::Object(typed_config)).ok()?;
         let allowed = |size: u32| (1..=MOST_REQUEST_HEADERS_KB).contains(&size);
-        let websocket = |config: &UpgradeConfig| config.upgrade_type.eq_ignore_ascii_case("CONNECT");
+        let connect = |config: &UpgradeConfig| config.upgrade_type.eq_ignore_ascii_case("CONNECT");
         if !settings.max_request_headers_kb.is_none_or(allowed)
-            || settings.upgrade_configs.iter().any(websocket)
+            || settings.upgrade_configs.iter().any(connect)
         {
             return None;
         }
@@ -227,26 +263,12 @@ impl Settings {
         if let Some(name) = self.server_name.as_ref().filter(|name| !name.is_empty()) {
             manager.server_name = name.clone();
         }
-        match self.path_with_escaped_slashes_action {
-            None | Some(EscapedSlashesAction::ImplementationSpecificDefault) => {}
-            Some(action) => {
-                manager.path_with_escaped_slashes_action = match action {
-                    EscapedSlashesAction::RejectRequest => EscapedSlashes::RejectRequest,
-                    EscapedSlashesAction::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
-                    EscapedSlashesAction::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
-                    EscapedSlashesAction::ImplementationSpecificDefault
-                    | EscapedSlashesAction::KeepUnchanged => EscapedSlashes::KeepUnchanged,
-                };
-            }
+        let action = self.path_with_escaped_slashes_action;
+        if let Some(action) = action.and_then(EscapedSlashesAction::written) {
+            manager.path_with_escaped_slashes_action = action;
         }
-        match self.server_header_transformation {
-            None | Some(ServerHeader::Overwrite) => {}
-            Some(ServerHeader::AppendIfAbsent) => {
-                manager.server_header_transformation = ServerHeaderTransformation::AppendIfAbsent;
-            }
-            Some(ServerHeader::PassThrough) => {
-                manager.server_header_transformation = ServerHeaderTransformation::PassThrough;
-            }
+        if let Some(transformation) = self.server_header_transformation.and_then(ServerHeader::written) {
+            manager.server_header_transformation = transformation;
         }
         self.apply_client_certificate(manager);
         for config in &self.upgrade_configs {
@@ -255,17 +277,8 @@ impl Settings {
     }
 
     fn apply_client_certificate(&self, manager: &mut HttpConnectionManager) {
-        match self.forward_client_cert_details {
-            None | Some(ClientCertDetails::Sanitize) => {}
-            Some(details) => {
-                manager.forward_client_cert_details = match details {
-                    ClientCertDetails::Sanitize => ForwardClientCertDetails::Sanitize,
-                    ClientCertDetails::ForwardOnly => ForwardClientCertDetails::ForwardOnly,
-                    ClientCertDetails::AppendForward => ForwardClientCertDetails::AppendForward,
-                    ClientCertDetails::SanitizeSet => ForwardClientCertDetails::SanitizeSet,
-                    ClientCertDetails::AlwaysForwardOnly => ForwardClientCertDetails::AlwaysForwardOnly,
-                };
-            }
+        if let Some(details) = self.forward_client_cert_details.and_then(ClientCertDetails::written) {
+            manager.forward_client_cert_details = details;
         }
         if let Some(parts) = self.set_current_client_cert_details {
             let own = &mut manager.set_current_client_cert_details;
