@@ -179,11 +179,10 @@ fn downstream<X: Xds + ?Sized>(
             ApplicationProtocol::Http2 => "HTTP/2",
             ApplicationProtocol::Http11 | ApplicationProtocol::Tcp => "HTTP/1.1",
         },
-        grpc: headers::joined(lines, "content-type").is_some_and(|value| is_grpc(&value)),
+        // The codec knows.
+        grpc: false,
         head: request.is_some_and(|request| request.method == "HEAD"),
-        // A request that asks for an upgrade has no end. Envoy: `http1/codec_impl.cc: handling_upgrade_`.
-        body: (upgrade::is_endless(lines) && connection.protocol != ApplicationProtocol::Http2)
-            || headers::has(lines, "transfer-encoding")
+        body: headers::has(lines, "transfer-encoding")
             || headers::get(lines, "content-length")
                 .is_some_and(|length| length.trim().parse::<u64>() != Ok(0)),
         close: asks_to_close || connection.protocol == ApplicationProtocol::Http10,
@@ -235,11 +234,12 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         }
         let http2 = self.connection.protocol == ApplicationProtocol::Http2;
         let wire = codec::Wire { http2, tls: decision.downstream.tls };
-        codec::read(request, &manager, wire).map_err(refusal)?;
+        let read = codec::read(request, &manager, wire);
         // A line that goes on belongs to the one before it, so only now is known what was said.
         let content_type = headers::joined(&request.headers, "content-type");
         decision.downstream.grpc = content_type.is_some_and(|value| is_grpc(&value));
-        // What follows an upgrade counts as a body.
+        read.map_err(refusal)?;
+        // What follows an upgrade counts as a body. Envoy: `http1/codec_impl.cc: handling_upgrade_`.
         decision.downstream.body |= upgrade::asked(request).is_some();
         let answer = |status, details| {
             let origin = Origin::default("HTTP connection manager: path normalization");

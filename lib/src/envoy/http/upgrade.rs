@@ -48,12 +48,6 @@ pub(crate) fn asked(request: &HttpRequest) -> Option<&SmolStr> {
     headers::get(&request.headers, "upgrade").filter(|_| sanitize::is_upgrade(&request.headers))
 }
 
-/// Whether a request goes on as something else behind its head: HTTP/2 alone is never spoken after an upgrade.
-pub(crate) fn is_endless(lines: &[(SmolStr, SmolStr)]) -> bool {
-    let h2c = |kind: &SmolStr| kind.eq_ignore_ascii_case("h2c");
-    sanitize::is_upgrade(lines) && !headers::get(lines, "upgrade").is_some_and(h2c)
-}
-
 /// The response that accepts a request's upgrade; `None` when it asks for none.
 pub fn accepted(request: &HttpRequest) -> Option<HttpResponse> {
     let upgrade = asked(request)?.clone();
