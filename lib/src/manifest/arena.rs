@@ -14,6 +14,10 @@ use super::scalar::{Resolved, resolve};
 /// Deepest nesting that is read.
 pub(crate) const MAX_DEPTH: usize = 128;
 
+/// Bytes of text for which a node is set aside. Samples have 15 for each on average, with their comments; terse text has
+/// half of that, and growing costs more than room that nobody uses.
+pub(super) const BYTES_PER_NODE: usize = 8;
+
 /// What a node is.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content<'a> {
@@ -83,7 +87,7 @@ impl<'a> Arena<'a> {
     pub(super) fn parse_fully(text: &'a str) -> Result<Self, SyntaxError> {
         refuse_what_kubernetes_refuses(text)?;
         let mut arena = Self::default();
-        arena.nodes.reserve(text.len() / 16);
+        arena.nodes.reserve(text.len() / BYTES_PER_NODE);
         let mut anchors: FxHashMap<usize, Anchored> = FxHashMap::default();
         let mut open: Vec<Open> = Vec::new();
         let mut expanded = 0usize;
@@ -175,7 +179,7 @@ impl<'a> Arena<'a> {
         let end = self.nodes.len() as u32;
         let mut special = false;
         if let Some(Node { content: Content::Mapping(_), .. }) = self.nodes.get(start as usize) {
-            let mut keys: Vec<(Cow<'_, str>, u32)> = Vec::new();
+            let mut keys: Vec<(Cow<'_, str>, u32)> = Vec::with_capacity(self.children(start + 1, end) / 2);
             let mut at = start + 1;
             while at < end {
                 let Some(node) = self.nodes.get(at as usize) else { break };
@@ -233,6 +237,16 @@ impl<'a> Arena<'a> {
         self.nodes.get(at as usize).map_or(at + 1, |n| n.end)
     }
 
+    /// How many nodes stand side by side between two places.
+    pub(crate) fn children(&self, mut at: u32, end: u32) -> usize {
+        let mut children = 0;
+        while at < end {
+            at = self.after(at);
+            children += 1;
+        }
+        children
+    }
+
     /// A key as JSON spells it; `None` when it cannot be one.
     pub(crate) fn key_text(&self, at: u32) -> Option<Cow<'_, str>> {
         match &self.nodes.get(self.resolve(at) as usize)?.content {
@@ -255,7 +269,7 @@ impl<'a> Arena<'a> {
             self.merge(at, &mut merged);
             return merged.entries;
         }
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(self.children(at + 1, *end) / 2);
         let mut key = at + 1;
         while key < *end {
             let value = self.after(key);

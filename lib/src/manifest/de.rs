@@ -451,6 +451,11 @@ impl<'b> de::SeqAccess<'b> for Items<'b, '_> {
         self.index += 1;
         Ok(Some(value))
     }
+
+    /// The number of items, so that a list of large rules is never grown.
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.de.arena.children(self.next, self.end))
+    }
 }
 
 struct Entries<'b, 'a> {

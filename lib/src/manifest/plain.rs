@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use saphyr_parser::ScalarStyle;
 
-use super::arena::{Arena, Content, MAX_DEPTH, scalar_type};
+use super::arena::{Arena, BYTES_PER_NODE, Content, MAX_DEPTH, scalar_type};
 use super::scalar::Resolved;
 
 /// Longest key that is read here; the full parser has a limit of its own.
@@ -20,7 +20,7 @@ pub(super) fn parse(text: &str) -> Option<Arena<'_>> {
         return None;
     }
     let mut arena = Arena::default();
-    arena.nodes.reserve(text.len() / 16);
+    arena.nodes.reserve(text.len() / BYTES_PER_NODE);
     let mut reader = Reader { text, at: 0, line: 0, arena, open: Vec::new(), pending: None, deepest: None };
     reader.document()?;
     Some(reader.arena)
