@@ -7,8 +7,10 @@ pub mod conformance;
 pub mod generator;
 pub mod live;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 /// A namespace `shop` whose pods are injected, and a client in it.
 pub const CLIENT: &str = "
@@ -24,19 +26,22 @@ spec:
   template: {metadata: {labels: {app: client}}, spec: {containers: [{name: app}]}}
 ";
 
-/// The folder of third-party suites, or a loud note that it is not there.
+/// The folder of a third-party suite, or a loud note that it is not there.
 pub fn conformance(suite: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance").join(suite);
     if folder.exists() {
         return Some(folder);
     }
-    not_run(&format!("the conformance suite \"{suite}\" needs {}, which is absent", folder.display()));
+    not_run(&format!("third-party suite {suite}: ../shared/conformance/{suite} is absent"));
     None
 }
 
-/// Says that something was not run, and why.
+/// Says that something was not run, and why; once for all tests of a process that say the same.
 ///
 /// Not by `eprintln!`, which the test runner hides when a test passes.
 pub fn not_run(why: &str) {
-    let _ = writeln!(std::io::stderr(), "NOT RUN: {why}");
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(why.to_owned()) {
+        let _ = writeln!(std::io::stderr(), "NOT RUN: {why}");
+    }
 }
