@@ -25,6 +25,7 @@ use super::connection_manager::ListenerClass;
 use super::peer_authentication::{self, MergedPeerAuthentication};
 use super::proxy::Proxy;
 use crate::envoy::config::{Listener, ListenerAddress};
+use crate::mesh::selects;
 
 /// The listener that iptables redirects inbound traffic to.
 pub const VIRTUAL_INBOUND: SmolStr = SmolStr::new_static("virtualInbound");
@@ -43,7 +44,9 @@ impl Inbound {
     pub fn new(proxy: &Proxy) -> Self {
         let node = proxy.node();
         let targets = proxy.service_targets();
-        let peer_authentication = peer_authentication::compose(proxy.mesh(), &node.namespace, &node.labels);
+        let peer_authentication = peer_authentication::compose(proxy.mesh(), &node.namespace, |wanted| {
+            selects(wanted, &node.labels)
+        });
         let chains = chain_config::chain_configs(proxy, targets);
         let listeners = listener::build(proxy, targets, &peer_authentication, &chains);
         let patched = |listener| proxy.patched(ListenerClass::SidecarInbound, listener);

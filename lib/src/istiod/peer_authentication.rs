@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use crate::manifest::schema::istio::{MutualTlsMode, PeerAuthentication};
-use crate::mesh::{Config, Mesh, selects};
+use crate::mesh::{Config, Mesh};
 use crate::origin::Origin;
 
 /// What a workload accepts.
@@ -68,11 +68,14 @@ fn mode_of(policy: &Policy) -> Option<(MtlsMode, Origin)> {
     Some((mode, policy.origin("spec.mtls.mode")))
 }
 
-/// The policies that hold for a workload, merged.
+/// The policies that hold for a workload of a namespace, merged; `has` says whether it has the labels that one selects.
+///
+/// Both a client's view of an endpoint and the workload's own proxy go by the labels that istiod adds too. istiod:
+/// `endpoints/mtls_checker.go: checkMtlsEnabled`, `xds/ads.go: setTopologyLabels`.
 pub fn compose(
     mesh: &Mesh,
     namespace: &str,
-    labels: &IndexMap<SmolStr, SmolStr>,
+    has: impl Fn(&IndexMap<SmolStr, SmolStr>) -> bool,
 ) -> MergedPeerAuthentication {
     let root = &mesh.config().root_namespace;
     let policies = &mesh.policies().peer_authentications;
@@ -82,7 +85,7 @@ pub fn compose(
         whole_namespace = policies.in_namespace(namespace).find(|policy| is_for_all(policy));
         workload = policies.in_namespace(namespace).find(|policy| {
             let selector = policy.spec.selector.as_ref();
-            !is_for_all(policy) && selector.is_some_and(|selector| selects(&selector.match_labels, labels))
+            !is_for_all(policy) && selector.is_some_and(|selector| has(&selector.match_labels))
         });
     }
     let inherited =

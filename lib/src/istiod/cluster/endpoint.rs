@@ -184,7 +184,8 @@ fn speaks_mutual_tls(mesh: &Mesh, endpoint: &Endpoint, mode: Option<TlsMode>) ->
         return mode == TlsMode::IstioMutual;
     }
     endpoint.istio_mutual
-        && compose(mesh, &endpoint.namespace, &endpoint.labels).for_port(endpoint.port).0 != MtlsMode::Disable
+        && compose(mesh, &endpoint.namespace, |wanted| endpoint.has_labels(wanted)).for_port(endpoint.port).0
+            != MtlsMode::Disable
 }
 
 /// The mode that a DestinationRule asks for at an endpoint, with inheritance. istiod: `tlsModeForDestinationRule`.

@@ -106,6 +106,24 @@ fn a_subset_can_be_of_a_zone() {
 }
 
 #[test]
+fn a_policy_may_select_the_labels_that_istiod_adds_to_endpoints() {
+    let mutual =
+        |name, ip, locality| pod(name, ip, locality, true, "app: web, security.istio.io/tlsMode: istio");
+    let servers = mutual("web-1", "10.0.1.1", "r1.z1.s1") + &mutual("web-2", "10.0.2.1", "r2.z1.s1");
+    let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                  metadata: {name: far, namespace: shop}\n\
+                  spec: {selector: {matchLabels: {topology.kubernetes.io/region: r2}}, mtls: {mode: DISABLE}}\n";
+    let speaks_mutual_tls = |manifests: String| -> Vec<bool> {
+        let cluster = cluster(&proxy(&manifests), "");
+        let groups = cluster.load_assignment.endpoints.iter();
+        groups.flat_map(|group| &group.lb_endpoints).map(|endpoint| endpoint.istio_mutual).collect()
+    };
+    let mesh = pod("client", "10.0.0.1", "r1.z1.s1", true, "app: client") + &servers + &service("");
+    assert_eq!(speaks_mutual_tls(mesh.clone()), [true, true]);
+    assert_eq!(speaks_mutual_tls(mesh + policy), [true, false]);
+}
+
+#[test]
 fn a_workload_entry_without_a_locality_has_that_of_its_label() {
     let entry = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n\
                  metadata: {name: vm, namespace: shop}\n\
