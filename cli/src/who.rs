@@ -3,6 +3,8 @@
 //! `ns/pod`, `ns/deployment`, `pod.ns` or a bare name as istioctl takes them; `router:ns/key=value,…` for a gateway whose
 //! workload is not among the manifests.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use dryroute::istiod::{Node, NodeType};
 use dryroute::mesh::{Mesh, ProxyKind, Workload, selects};
 
@@ -20,6 +22,11 @@ pub(crate) fn node(mesh: &Mesh, name: &str, namespace: &str) -> Result<Node, Cli
     })
 }
 
+/// Stands for the address of a proxy that no manifest shows: of a network set aside for benchmarks, so no real host has it.
+///
+/// With an address, and so with the Services that select it, istiod translates their ports as for any gateway.
+const ASSUMED_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 19, 255, 254));
+
 /// A gateway by its labels: the first workload that has them all, or one that no manifest shows.
 fn gateway(mesh: &Mesh, text: &str) -> Result<Node, CliError> {
     let bad = || {
@@ -27,7 +34,7 @@ fn gateway(mesh: &Mesh, text: &str) -> Result<Node, CliError> {
             .help("write it as router:istio-system/istio=ingressgateway,app=ingress")
     };
     let (namespace, labels) = text.split_once('/').ok_or_else(bad)?;
-    let mut node = Node::sidecar(namespace, "router", Vec::new());
+    let mut node = Node::sidecar(namespace, "router", vec![ASSUMED_ADDRESS]);
     node.node_type = NodeType::Router;
     for label in labels.split(',') {
         let (key, value) = label.split_once('=').ok_or_else(bad)?;

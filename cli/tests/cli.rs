@@ -117,6 +117,7 @@ cases! {
     probe_gateway: "probe --proxy istio-system/istio-egressgateway --dst 8080 --host httpbin.org --path /get --scenario egress-gateway-fixed";
     probe_inbound_json: "probe --proxy default/reviews-v1 --mode inbound --dst 9080 --host reviews --tls mtls --scenario canary -o json";
     probe_router_by_labels: "probe --proxy router:istio-system/istio=egressgateway --dst 8080 --host other.example --scenario egress-gateway-fixed";
+    proxy_config_listeners_of_a_gateway_without_pods: "proxy-config listeners router:gws/app=gw -f cli/tests/fixtures/gateway-without-pods.yaml";
     proxy_config_listeners: "proxy-config listeners default/sleep --scenario egress-gateway";
     proxy_config_listeners_summary: "proxy-config listeners sleep --scenario egress-gateway --summary --type HTTP+TCP";
     proxy_config_routes_wide: "proxy-config routes default/sleep --scenario egress-gateway -o wide";
