@@ -5,6 +5,8 @@
 //! `cluster_builder.go: buildCluster, applyDestinationRule, buildSubsetCluster`.
 
 pub mod endpoint;
+#[cfg(test)]
+mod entry_tests;
 pub mod locality;
 pub mod sni_dnat;
 #[cfg(test)]
@@ -158,11 +160,14 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
             http2: protocol == UpstreamProtocol::Http2,
         },
     );
+    // Ports of younger ServiceEntries with the host are added to the oldest, but what they stand for is not. istiod:
+    // `sidecar.go: appendSidecarServices`, `cluster_builder.go: buildCluster`.
+    let of_oldest = service.service().ports.iter().find(|own| own.number == port.number);
     let original_dst_port_override = (discovery_type == DiscoveryType::OriginalDst
         && service.resolution() == Resolution::Passthrough
-        && !service.is_kubernetes()
-        && port.target_port != 0)
-        .then_some(port.target_port);
+        && !service.is_kubernetes())
+    .then(|| of_oldest.map_or(0, |own| own.target_port))
+    .filter(|target_port| *target_port != 0);
     let rules = target.rule.iter().flat_map(|rule| &rule.from).map(|id| Origin::field(*id, "spec.host"));
     Some(Cluster {
         name: outbound_cluster(service.hostname(), port.number, target.subset),

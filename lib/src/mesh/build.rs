@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, ToSmolStr};
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::diagnostic::Diagnostic;
 use crate::manifest::schema::mesh_config::MeshConfig;
-use crate::manifest::{Kind, ManifestSet, Resource, Spec, Status, parse_mesh_config};
+use crate::manifest::{Kind, ManifestSet, Resource, Spec, Status, parse_mesh_config, schema};
 use crate::parallel;
 
 /// Numbers for addresses that the input does not name: 198.18.0.0/15 is set aside for benchmarks, so no real host has them.
@@ -368,8 +368,13 @@ fn services(
             }
             Spec::ServiceEntry(spec) => {
                 let auto = |host: &SmolStr| automatic.of(r.id, host).cloned();
-                services.extend(service::from_service_entry(r, spec, &auto, &defaults));
-                for host in &spec.hosts {
+                let made = service::from_service_entry(r, spec, &auto, &defaults);
+                // A service for each address, and endpoints for each service. istiod: `serviceentry/conversion.go:
+                // mergeServicesInstancesByNamespaceHost`.
+                let hosts: IndexSet<&SmolStr> = spec.hosts.iter().collect();
+                let services_of_host = made.len() / hosts.len().max(1);
+                services.extend(made);
+                for host in hosts {
                     let made = endpoint::from_service_entry(
                         r,
                         spec,
@@ -378,7 +383,14 @@ fn services(
                         workloads,
                         options.features.service_entry_select_pods,
                     );
-                    endpoints.entry((host.clone(), r.meta.namespace.clone())).or_default().extend(made);
+                    let list = endpoints.entry((host.clone(), r.meta.namespace.clone())).or_default();
+                    for endpoint in std::iter::repeat_n(made, services_of_host).flatten() {
+                        // A cluster that resolves one name has one endpoint: that of the oldest.
+                        let one_only = spec.resolution == schema::istio::Resolution::DnsRoundRobin;
+                        if !one_only || list.iter().all(|earlier| earlier.entry_port != endpoint.entry_port) {
+                            list.push(endpoint);
+                        }
+                    }
                 }
             }
             _ => {}

@@ -44,8 +44,10 @@ pub struct Endpoint {
     pub address: Address,
     /// The port; 0 for sockets.
     pub port: u16,
-    /// The service port's name, by which it is joined.
+    /// The service port's name.
     pub port_name: SmolStr,
+    /// The number of the port of the ServiceEntry that lists it; `None` for endpoints of Kubernetes' services.
+    pub entry_port: Option<u16>,
     /// Labels; subsets are chosen by them.
     pub labels: IndexMap<SmolStr, SmolStr>,
     /// Whether it may be used.
@@ -92,6 +94,12 @@ impl Endpoint {
         } else {
             own
         }
+    }
+
+    /// Whether it belongs to a service's port where istiod looks itself: by number if a ServiceEntry lists it, else by name.
+    /// In what it tells proxies of endpoints alone, the name decides. istiod: `endpointshards.go: CopyEndpoints`.
+    pub fn is_of_port(&self, port: &super::ServicePort) -> bool {
+        self.entry_port.map_or_else(|| self.port_name == port.name, |number| number == port.number)
     }
 
     /// Whether it has all of these labels.
@@ -174,6 +182,7 @@ impl Workloads<'_> {
             address: Address::Ip(ip),
             port,
             port_name: port_name.clone(),
+            entry_port: None,
             labels: known.map(|w| w.labels.clone()).unwrap_or_default(),
             health: Health::Healthy,
             istio_mutual: known.is_some_and(|w| w.tls_mode_istio),
@@ -390,6 +399,7 @@ fn from_entry(
         address,
         port,
         port_name: port_name.clone(),
+        entry_port: None,
         labels: labels.clone(),
         health: Health::Healthy,
         istio_mutual,
@@ -423,6 +433,7 @@ pub(crate) fn from_service_entry(
     let namespace = &resource.meta.namespace;
     let mut out = Vec::new();
     for port in &entry.ports {
+        let earlier = out.len();
         let number = if port.target_port > 0 { port.target_port } else { port.number };
         if let Some(selector) = &entry.workload_selector {
             for candidate in entries.in_namespace(namespace) {
@@ -440,10 +451,8 @@ pub(crate) fn from_service_entry(
                     ));
                 }
             }
-            if !select_pods {
-                continue;
-            }
-            for (index, workload) in workloads.selected(namespace, &selector.labels) {
+            let pods = select_pods.then(|| workloads.selected(namespace, &selector.labels));
+            for (index, workload) in pods.into_iter().flatten() {
                 let Some(ip) = workload.ips.first().copied() else { continue };
                 let number = u16::try_from(number).unwrap_or(0);
                 let origin = workload.origin.clone();
@@ -475,6 +484,9 @@ pub(crate) fn from_service_entry(
                 let origin = resource.origin(format_smolstr!("spec.endpoints[{i}]"));
                 out.extend(from_entry(written, &written.labels, number, &port.name, namespace, origin));
             }
+        }
+        for made in out.iter_mut().skip(earlier) {
+            made.entry_port = u16::try_from(port.number).ok();
         }
     }
     out

@@ -3,7 +3,7 @@
 //! One for each Kubernetes Service, and one for each host and address of a ServiceEntry.
 //! istiod: `pilot/pkg/model/service.go`, `pilot/pkg/serviceregistry/{kube,serviceentry}/conversion.go`.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, format_smolstr};
 
@@ -290,14 +290,19 @@ pub(crate) fn from_service_entry(
         .collect();
     let export_to = ExportTo::new(&entry.export_to, defaults.export_to, &meta.namespace);
     let written_export_to = as_set(&entry.export_to);
-    let addresses: Vec<SmolStr> = if entry.addresses.is_empty() {
-        vec![UNSPECIFIED]
+    let addresses: IndexSet<SmolStr> = if entry.addresses.is_empty() {
+        IndexSet::from([UNSPECIFIED])
     } else {
         entry.addresses.iter().filter_map(|a| plain_address(a)).collect()
     };
     let distribution = traffic_distribution(resource, "", defaults);
     let mut out = Vec::new();
+    // What is named twice is one service. istiod: `model/service.go: Service.ResourceName`.
+    let mut hosts: IndexMap<&SmolStr, usize> = IndexMap::new();
     for (index, host) in entry.hosts.iter().enumerate() {
+        hosts.entry(host).or_insert(index);
+    }
+    for (host, index) in hosts {
         for address in &addresses {
             let auto = if address == &UNSPECIFIED { auto_address(host) } else { None };
             let assumed_address = auto.as_ref().is_some_and(|a| a.assumed);
@@ -347,6 +352,7 @@ fn plain_address(text: &str) -> Option<SmolStr> {
         }
     }
 }
+
 /// The members of a list, in order.
 fn as_set(list: &[SmolStr]) -> Vec<SmolStr> {
     let mut set = list.to_vec();

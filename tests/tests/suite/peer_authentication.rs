@@ -5,7 +5,7 @@ use std::hash::Hash;
 use dryroute::istiod::peer_authentication::{MergedPeerAuthentication, MtlsMode, compose};
 use dryroute::manifest::schema::mesh_config::MeshConfig;
 use dryroute::manifest::{Admission, Loader};
-use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute::mesh::{Mesh, MeshOptions, selects};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ fn policies_of_one_workload_merge_as_istiod_merges_them() {
             documents.push(document.to_string());
         }
         let mesh = mesh(&documents.join("\n---\n"), case["root_namespace"].as_str().unwrap());
-        let merged = compose(&mesh, "my-ns", &labels(&workload));
+        let merged = compose(&mesh, "my-ns", |wanted| selects(wanted, &labels(&workload)));
         let per_port: serde_json::Map<String, Value> =
             merged.per_port.iter().map(|(port, (mode, _))| (port.to_string(), json!(name(*mode)))).collect();
         let got = (json!(name(merged.mode)), Value::Object(per_port));
@@ -108,7 +108,9 @@ fn ports_require_mutual_tls_where_ztunnel_requires_it() {
         let golden = std::fs::read_to_string(folder.join(format!("{case}.yaml"))).unwrap();
         let namespace = if manifests.contains("namespace: foo") { "foo" } else { "default" };
         let merged: MergedPeerAuthentication =
-            compose(&mesh(&manifests, "istio-system"), namespace, &labels(&json!({ "app": "a" })));
+            compose(&mesh(&manifests, "istio-system"), namespace, |wanted| {
+                selects(wanted, &labels(&json!({ "app": "a" })))
+            });
         let policy: Value = if golden.trim().is_empty() {
             json!({ "groups": [] })
         } else {

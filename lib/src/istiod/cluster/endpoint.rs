@@ -1,6 +1,6 @@
 //! Which endpoints does a cluster have?
 //!
-//! Joined by port name, chosen by the subset's labels, and ranked by [`locality`]. Invariant: endpoints are grouped by
+//! Joined by port, chosen by the subset's labels, and ranked by [`locality`]. Invariant: endpoints are grouped by
 //! locality, in its order by name. istiod: `endpoint_builder.go: BuildClusterLoadAssignment, FromServiceEndpoints, filterIstioEndpoint`;
 //! `mtls_checker.go`.
 
@@ -22,7 +22,7 @@ use crate::mesh::{Address, DestinationRule, Endpoint, Health, Mesh, ServicePort}
 pub fn addresses(mesh: &Mesh, service: &ScopedService, port: &ServicePort) -> Vec<Vec<SmolStr>> {
     mesh.endpoints(service.hostname(), service.namespace())
         .iter()
-        .filter(|endpoint| endpoint.port_name == port.name)
+        .filter(|endpoint| endpoint.is_of_port(port))
         .map(|endpoint| {
             vec![match &endpoint.address {
                 Address::Ip(ip) => ip.to_smolstr(),
@@ -39,7 +39,7 @@ pub fn all_speak_mutual_tls(proxy: &Proxy, service: &ScopedService, port: &Servi
         .mesh()
         .endpoints(service.hostname(), service.namespace())
         .iter()
-        .filter(|endpoint| endpoint.port_name == port.name)
+        .filter(|endpoint| endpoint.is_of_port(port))
         .peekable();
     endpoints.peek().is_some() && endpoints.all(|endpoint| endpoint.istio_mutual)
 }
@@ -70,7 +70,8 @@ pub fn service_accounts(proxy: &Proxy, target: &Target<'_>) -> Vec<SmolStr> {
 /// Endpoints as istiod sends them: addresses only, no names.
 pub fn eds_endpoints(proxy: &Proxy, target: &Target<'_>) -> LoadAssignment {
     let rule = of_rule(target);
-    let addresses = sent(proxy, target, &rule).filter(|e| !matches!(e.address, Address::Name(_)));
+    let addresses = sent(proxy, target, &rule, |endpoint, port| endpoint.port_name == port.name)
+        .filter(|e| !matches!(e.address, Address::Name(_)));
     let found = by_locality(proxy, target, addresses);
     let preferred = Preferred::of(proxy, target.service.service(), rule.load_balancer.as_ref());
     let outlier_detection = rule.outlier_detection.is_some();
@@ -80,13 +81,13 @@ pub fn eds_endpoints(proxy: &Proxy, target: &Target<'_>) -> LoadAssignment {
 
 /// Whether there is an endpoint to put into the cluster itself.
 pub fn has_dns_endpoints(proxy: &Proxy, target: &Target<'_>) -> bool {
-    sent(proxy, target, &of_rule(target)).next().is_some()
+    sent(proxy, target, &of_rule(target), Endpoint::is_of_port).next().is_some()
 }
 
 /// Endpoints as they stand in the cluster itself, for Envoy to resolve; the cluster's `policy` ranks them.
 /// istiod: `cluster.go: buildOutboundClusters`; only the whole service's cluster knows its endpoints' labels.
 pub fn dns_endpoints(proxy: &Proxy, target: &Target<'_>, policy: &ResolvedPolicy) -> LoadAssignment {
-    let found = by_locality(proxy, target, sent(proxy, target, &of_rule(target)));
+    let found = by_locality(proxy, target, sent(proxy, target, &of_rule(target), Endpoint::is_of_port));
     let preferred = Preferred::of(proxy, target.service.service(), policy.load_balancer.as_ref());
     let given = Given {
         outlier_detection: policy.outlier_detection.is_some(),
@@ -100,18 +101,19 @@ fn of_rule(target: &Target<'_>) -> ResolvedPolicy {
     rule.unwrap_or_default()
 }
 
-/// The endpoints of a target that the proxy is told.
+/// The endpoints of a target that the proxy is told, of those that `joins` counts to its port.
 fn sent<'m>(
     proxy: &'m Proxy,
     target: &Target<'_>,
     rule: &ResolvedPolicy,
+    joins: impl Fn(&Endpoint, &ServicePort) -> bool + 'm,
 ) -> impl Iterator<Item = &'m Endpoint> {
     let mesh = proxy.mesh();
     let service = target.service.service();
     let subset = target.rule.and_then(|rule| rule.subset(target.subset)).map(|subset| &subset.subset.labels);
     let without_unhealthy = rule.leaves_out_unhealthy(SendsUnhealthy::of(mesh, service));
     mesh.endpoints(&service.hostname, &service.namespace).iter().filter(move |endpoint| {
-        endpoint.port_name == target.port.name
+        joins(endpoint, target.port)
             && subset.is_none_or(|labels| endpoint.has_labels(labels))
             && endpoint.health != Health::Draining
             && !(without_unhealthy && endpoint.health == Health::Unhealthy)

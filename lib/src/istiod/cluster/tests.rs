@@ -11,7 +11,7 @@ use crate::manifest::{Loader, parse_mesh_config};
 use crate::mesh::{Features, Mesh, MeshOptions};
 
 /// A pod in a locality, ready or not, with further labels.
-fn pod(name: &str, ip: &str, locality: &str, ready: bool, labels: &str) -> String {
+pub(super) fn pod(name: &str, ip: &str, locality: &str, ready: bool, labels: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\n\
          metadata: {{name: {name}, namespace: shop, labels: {{topology.istio.io/locality: {locality}, {labels}}}}}\n\
@@ -66,7 +66,7 @@ fn proxy_with(manifests: &str, mesh_config: &str, features: Features) -> Proxy {
     Proxy::new(mesh, node)
 }
 
-fn proxy(manifests: &str) -> Proxy {
+pub(super) fn proxy(manifests: &str) -> Proxy {
     proxy_with(manifests, "", Features::default())
 }
 
@@ -92,7 +92,7 @@ fn groups(cluster: &Cluster) -> Vec<(u32, u32, &str, Vec<SmolStr>)> {
 }
 
 /// The addresses of all groups.
-fn addresses(cluster: &Cluster) -> Vec<SmolStr> {
+pub(super) fn addresses(cluster: &Cluster) -> Vec<SmolStr> {
     groups(cluster).into_iter().flat_map(|group| group.3).collect()
 }
 
