@@ -12,6 +12,7 @@ pub mod alone;
 pub mod binary;
 pub mod client;
 pub mod compare;
+pub mod discovery;
 mod hops;
 pub mod lab;
 pub mod log;

@@ -10,6 +10,7 @@ mod suite {
     mod conflicts;
     mod conformance;
     mod coverage;
+    mod discovery;
     mod egress_gateway;
     mod extensions;
     mod gateway;

@@ -7,7 +7,7 @@
 use super::config::{Cluster, DiscoveryType, HealthStatus, LbEndpoint, LoadAssignment, LocalityEndpoints};
 
 /// By how much, in percent, endpoints may be loaded beyond their share before the next priority has to help.
-const OVERPROVISIONING: u64 = 140;
+pub(in crate::envoy) const OVERPROVISIONING: u64 = 140;
 
 /// The endpoints of one priority that share a part of the requests.
 #[derive(Clone, Debug, PartialEq)]

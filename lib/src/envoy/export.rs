@@ -5,6 +5,7 @@
 //! named in [`Export::left_out`].
 
 mod cluster;
+mod dump;
 mod http;
 mod json;
 mod listener;
@@ -22,9 +23,7 @@ use smol_str::SmolStr;
 
 use self::json::Object;
 pub use self::loopback::{Certificates, Loopback, OneMachine};
-use super::config::{
-    Cluster, DiscoveryType, Listener, NetworkFilter, RouteConfiguration, RouteSpecifier, UpstreamTransport,
-};
+use super::config::{Cluster, DiscoveryType, Listener, RouteConfiguration, UpstreamTransport};
 
 /// Everything that one proxy was told.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +75,7 @@ pub fn export(snapshot: &Snapshot, document: Document, loopback: Option<&dyn Loo
         Document::Rds => discovery_response(ROUTE_CONFIGURATION, writer.route_configurations()),
         Document::Cds => discovery_response(CLUSTER, writer.clusters(Endpoints::ByName)),
         Document::Eds => discovery_response(ENDPOINTS, writer.load_assignments()),
-        Document::ConfigDump => writer.config_dump(),
+        Document::ConfigDump => dump::config_dump(&writer),
     };
     Export { document, left_out: writer.left_out.into_inner() }
 }
@@ -169,77 +168,6 @@ impl Writer<'_> {
         let admin = self.loopback.map_or(15000, Loopback::admin_port);
         bootstrap.set("admin", json!({"address": socket_address("127.0.0.1", admin)}));
         bootstrap.into()
-    }
-
-    fn config_dump(&self) -> Value {
-        let listeners: Vec<Value> = self
-            .listeners(Routes::ByName)
-            .into_iter()
-            .map(|l| {
-                let listener = typed(LISTENER, l);
-                json!({
-                    "name": listener.get("name").cloned().unwrap_or_default(),
-                    "active_state": {"version_info": VERSION, "listener": listener},
-                })
-            })
-            .collect();
-        let clusters: Vec<Value> = self
-            .clusters(Endpoints::ByName)
-            .into_iter()
-            .map(|c| json!({"version_info": VERSION, "cluster": typed(CLUSTER, c)}))
-            .collect();
-        let routes: Vec<Value> = self
-            .route_configurations()
-            .into_iter()
-            .map(|r| json!({"version_info": VERSION, "route_config": typed(ROUTE_CONFIGURATION, r)}))
-            .collect();
-        let static_routes: Vec<Value> = self
-            .inline_route_configurations()
-            .map(|c| json!({"route_config": typed(ROUTE_CONFIGURATION, route::route_configuration(self, c))}))
-            .collect();
-        let endpoints: Vec<Value> = self
-            .load_assignments()
-            .into_iter()
-            .map(|e| json!({"endpoint_config": typed(ENDPOINTS, e)}))
-            .collect();
-        let dump = "type.googleapis.com/envoy.admin.v3.";
-        json!({"configs": [
-            {
-                "@type": format!("{dump}BootstrapConfigDump"),
-                "bootstrap": {"node": self.node(), "layered_runtime": runtime()},
-            },
-            {
-                "@type": format!("{dump}ClustersConfigDump"),
-                "version_info": VERSION,
-                "dynamic_active_clusters": clusters,
-            },
-            {"@type": format!("{dump}EndpointsConfigDump"), "dynamic_endpoint_configs": endpoints},
-            {
-                "@type": format!("{dump}ListenersConfigDump"),
-                "version_info": VERSION,
-                "dynamic_listeners": listeners,
-            },
-            {
-                "@type": format!("{dump}RoutesConfigDump"),
-                "static_route_configs": static_routes,
-                "dynamic_route_configs": routes,
-            },
-        ]})
-    }
-
-    /// The route configurations that listeners hold.
-    fn inline_route_configurations(&self) -> impl Iterator<Item = &RouteConfiguration> {
-        self.snapshot
-            .listeners
-            .iter()
-            .flat_map(|l| l.filter_chains.iter().chain(&l.default_filter_chain))
-            .filter_map(|chain| match &chain.terminal {
-                NetworkFilter::HttpConnectionManager(manager) => match &manager.route_specifier {
-                    RouteSpecifier::Inline(configuration) => Some(&**configuration),
-                    RouteSpecifier::Rds(_) => None,
-                },
-                NetworkFilter::TcpProxy(_) => None,
-            })
     }
 }
 

@@ -132,7 +132,7 @@ impl Process {
     }
 
     /// Asks the admin interface.
-    fn get(&self, path: &str) -> std::io::Result<String> {
+    pub(super) fn get(&self, path: &str) -> std::io::Result<String> {
         self.ask("GET", path)
     }
 

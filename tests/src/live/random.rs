@@ -149,6 +149,21 @@ pub struct Plan {
     pub shrink: bool,
 }
 
+/// The mesh of a number: it depends on that and the seed only, so any can be made again alone.
+fn make(seed: u64, number: usize, requests: usize) -> Option<Case> {
+    let mut bytes = [0_u8; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&(number as u64).to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    Some(strategy::case(requests).new_tree(&mut runner).ok()?.current())
+}
+
+/// The mesh of a number, without requests to it.
+pub fn mesh(seed: u64, number: usize) -> Option<Arc<Mesh>> {
+    Some(Arc::new(Mesh::new(make(seed, number, 1)?.load(), MeshOptions::default())))
+}
+
 /// Makes meshes until all requests were sent; `progress` hears of every mesh.
 pub fn run(lab: &Lab, plan: Plan, mut progress: impl FnMut(&Outcome)) -> Outcome {
     let Plan { seed, first, requests, per_mesh, most, shrink: smaller } = plan;
@@ -156,14 +171,7 @@ pub fn run(lab: &Lab, plan: Plan, mut progress: impl FnMut(&Outcome)) -> Outcome
     let mut number = first;
     let mut sent = 0;
     while sent < requests && out.mismatches.len() < most {
-        // A mesh depends on the seed and its number only, so any of them can be made again alone.
-        let mut bytes = [0_u8; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        bytes[8..16].copy_from_slice(&(number as u64).to_le_bytes());
-        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let Ok(tree) = strategy::case(per_mesh.min(requests - sent)).new_tree(&mut runner) else { break };
-        let case = tree.current();
+        let Some(case) = make(seed, number, per_mesh.min(requests - sent)) else { break };
         number += 1;
         sent += case.requests.len();
         let verdicts = match run_case(lab, &case) {

@@ -19,7 +19,7 @@ use dryroute_tests::live::{Binary, Lab, Visit, absurd};
 use serde_json::{Value, json};
 
 /// The mesh of every scenario, with its name.
-fn scenarios() -> Vec<(String, Arc<Mesh>)> {
+pub(super) fn scenarios() -> Vec<(String, Arc<Mesh>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
@@ -40,7 +40,7 @@ fn scenarios() -> Vec<(String, Arc<Mesh>)> {
         .collect()
 }
 
-fn proxies(mesh: &Arc<Mesh>) -> Vec<Proxy> {
+pub(super) fn proxies(mesh: &Arc<Mesh>) -> Vec<Proxy> {
     mesh.workloads()
         .iter()
         .filter_map(|workload| Node::of(mesh, workload))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::json::{Object, duration, texts};
+use super::json::{Object, duration, percent, texts};
 use super::tls::{sds, set_certificate_files, set_validation, set_validation_file};
 use super::{Endpoints, Writer, socket_address};
 use crate::envoy::config::{
@@ -63,10 +63,7 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
         );
     }
     let mut balancing = Object::new();
-    balancing.set_some(
-        "healthy_panic_threshold",
-        cluster.healthy_panic_threshold.map(|percent| json!({"value": percent})),
-    );
+    balancing.set_some("healthy_panic_threshold", cluster.healthy_panic_threshold.map(percent));
     if cluster.locality_weighted {
         balancing.set("locality_weighted_lb_config", json!({}));
     }
@@ -75,7 +72,9 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
 }
 
 fn discovery(writer: &Writer<'_>, out: &mut Object, cluster: &Cluster, endpoints: Endpoints) {
-    if let Some(loopback) = writer.loopback {
+    let by_name = endpoints == Endpoints::ByName;
+    let discovered = by_name && cluster.discovery_type == DiscoveryType::Eds;
+    if let Some(loopback) = writer.loopback.filter(|_| !discovered) {
         let original =
             matches!(cluster.discovery_type, DiscoveryType::OriginalDst | DiscoveryType::DynamicForwardProxy);
         match loopback.original_destination(cluster).filter(|_| original) {
@@ -93,7 +92,6 @@ fn discovery(writer: &Writer<'_>, out: &mut Object, cluster: &Cluster, endpoints
             None => {}
         }
     }
-    let by_name = endpoints == Endpoints::ByName;
     match cluster.discovery_type {
         DiscoveryType::Eds if by_name => {
             out.set("type", "EDS");
@@ -138,7 +136,8 @@ fn discovery(writer: &Writer<'_>, out: &mut Object, cluster: &Cluster, endpoints
 }
 
 fn lb_policy(out: &mut Object, cluster: &Cluster) {
-    if !cluster.lb_policy.is_empty() {
+    // The default is not written.
+    if !matches!(cluster.lb_policy, "" | "ROUND_ROBIN") {
         out.set("lb_policy", cluster.lb_policy);
     }
 }
@@ -149,11 +148,17 @@ pub(super) fn dns_cache() -> Value {
 }
 
 fn one_endpoint(cluster: &str, at: SocketAddr) -> Value {
-    let address = socket_address(at.ip().to_string(), at.port());
     json!({
         "cluster_name": cluster,
-        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        "endpoints": [{"lb_endpoints": [Value::from(endpoint_at(at))]}],
     })
+}
+
+/// An endpoint of which only the address is known.
+pub(super) fn endpoint_at(at: SocketAddr) -> Object {
+    let mut out = Object::new();
+    out.set("endpoint", json!({"address": socket_address(at.ip().to_string(), at.port())}));
+    out
 }
 
 /// `config.endpoint.v3.ClusterLoadAssignment`.
@@ -167,22 +172,32 @@ pub(super) fn load_assignment(writer: &Writer<'_>, cluster: &Cluster) -> Value {
 }
 
 fn locality(writer: &Writer<'_>, cluster: &Cluster, group: &LocalityEndpoints) -> Value {
-    let mut parts = group.locality.split('/');
-    let mut place = Object::new();
-    place.set_nonempty("region", parts.next().unwrap_or_default());
-    place.set_nonempty("zone", parts.next().unwrap_or_default());
-    place.set_nonempty("sub_zone", parts.next().unwrap_or_default());
-    let members: Vec<Value> =
-        group.lb_endpoints.iter().filter_map(|endpoint| lb_endpoint(writer, cluster, endpoint)).collect();
+    let members: Vec<Value> = group
+        .lb_endpoints
+        .iter()
+        .filter_map(|endpoint| lb_endpoint(writer, cluster, endpoint))
+        .map(Value::from)
+        .collect();
     let mut out = Object::new();
-    out.set("locality", place);
+    out.set("locality", place(group));
     out.set_nonempty("lb_endpoints", members);
     out.set_nonempty("load_balancing_weight", group.load_balancing_weight);
     out.set_nonempty("priority", group.priority);
     out.into()
 }
 
-fn lb_endpoint(writer: &Writer<'_>, cluster: &Cluster, endpoint: &LbEndpoint) -> Option<Value> {
+/// `config.core.v3.Locality`.
+pub(super) fn place(group: &LocalityEndpoints) -> Object {
+    let mut parts = group.locality.split('/');
+    let mut out = Object::new();
+    out.set_nonempty("region", parts.next().unwrap_or_default());
+    out.set_nonempty("zone", parts.next().unwrap_or_default());
+    out.set_nonempty("sub_zone", parts.next().unwrap_or_default());
+    out
+}
+
+/// `config.endpoint.v3.LbEndpoint`; `None` for one without a stand-in.
+pub(super) fn lb_endpoint(writer: &Writer<'_>, cluster: &Cluster, endpoint: &LbEndpoint) -> Option<Object> {
     let address = match writer.loopback {
         Some(loopback) => {
             let at = loopback.endpoint(cluster, &endpoint.address)?;
@@ -214,7 +229,7 @@ fn lb_endpoint(writer: &Writer<'_>, cluster: &Cluster, endpoint: &LbEndpoint) ->
         );
     }
     out.set_nonempty("load_balancing_weight", endpoint.load_balancing_weight);
-    Some(out.into())
+    Some(out)
 }
 
 fn transport_sockets(writer: &Writer<'_>, out: &mut Object, transport: &UpstreamTransport) {

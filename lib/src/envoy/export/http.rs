@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::json::Object;
+use super::json::{Object, percent};
 use super::{Routes, Writer, matching, rbac, route};
 use crate::envoy::config::{
     EscapedSlashes, ForwardClientCertDetails, HttpConnectionManager, HttpFilter, RouteSpecifier,
@@ -141,9 +141,9 @@ fn tracing(writer: &Writer<'_>, tracing: &Tracing) -> Value {
         writer.leave_out("the tracing provider: spans have nowhere to go");
     }
     let mut out = Object::new();
-    out.set("client_sampling", json!({"value": 100.0}));
-    out.set("random_sampling", json!({"value": f64::from(tracing.random_sampling) / 100.0}));
-    out.set("overall_sampling", json!({"value": 100.0}));
+    out.set("client_sampling", percent(100));
+    out.set("random_sampling", percent(f64::from(tracing.random_sampling) / 100.0));
+    out.set("overall_sampling", percent(100));
     if tracing.spawn_upstream_span {
         out.set("spawn_upstream_span", true);
     }

@@ -48,6 +48,13 @@ impl Object {
         }
     }
 
+    /// Sets a field that nobody set.
+    pub(super) fn set_if_absent(&mut self, name: &str, value: impl Into<Value>) {
+        if !self.0.contains_key(name) {
+            self.set(name, value);
+        }
+    }
+
     /// Takes the fields of another object.
     pub(super) fn extend(&mut self, fields: Map<String, Value>) {
         self.0.extend(fields);
@@ -64,14 +71,21 @@ impl From<Object> for Value {
     }
 }
 
-/// A duration, in seconds with as many digits as it needs.
+/// A duration, in seconds with none, three, six or nine digits behind the point, as protocol buffers print it.
 pub(super) fn duration(value: Duration) -> Value {
-    let nanos = value.subsec_nanos();
-    if nanos == 0 {
-        return format!("{}s", value.as_secs()).into();
+    let (seconds, nanos) = (value.as_secs(), value.subsec_nanos());
+    match nanos {
+        0 => format!("{seconds}s"),
+        _ if nanos % 1_000_000 == 0 => format!("{seconds}.{:03}s", nanos / 1_000_000),
+        _ if nanos % 1_000 == 0 => format!("{seconds}.{:06}s", nanos / 1_000),
+        _ => format!("{seconds}.{nanos:09}s"),
     }
-    let fraction = format!("{nanos:09}");
-    format!("{}.{}s", value.as_secs(), fraction.trim_end_matches('0')).into()
+    .into()
+}
+
+/// A number, without a point where it is whole.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 { (value as i64).into() } else { value.into() }
 }
 
 /// A list of texts.
@@ -79,9 +93,19 @@ pub(super) fn texts<T: AsRef<str>>(list: &[T]) -> Value {
     list.iter().map(AsRef::as_ref).collect()
 }
 
+/// `type.v3.Percent`.
+pub(super) fn percent(value: impl Into<f64>) -> Value {
+    let mut out = Object::new();
+    out.set_nonempty("value", number(value.into()));
+    out.into()
+}
+
 /// A share in millionths.
 pub(super) fn millionths(numerator: u32) -> Value {
-    serde_json::json!({"numerator": numerator, "denominator": "MILLION"})
+    let mut out = Object::new();
+    out.set_nonempty("numerator", numerator);
+    out.set("denominator", "MILLION");
+    out.into()
 }
 
 #[cfg(test)]
@@ -89,9 +113,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_the_digits_they_need() {
+    fn durations_have_their_digits_in_groups_of_three() {
         assert_eq!(duration(Duration::ZERO), "0s");
-        assert_eq!(duration(Duration::from_millis(1500)), "1.5s");
+        assert_eq!(duration(Duration::from_millis(1500)), "1.500s");
         assert_eq!(duration(Duration::from_micros(25)), "0.000025s");
+        assert_eq!(duration(Duration::from_nanos(25)), "0.000000025s");
     }
 }

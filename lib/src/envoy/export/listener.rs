@@ -18,13 +18,12 @@ const DOWNSTREAM_TLS: &str =
 
 /// `config.listener.v3.Listener`; `None` for one that Envoy would refuse, or that cannot run on one machine.
 pub(super) fn listener(writer: &Writer<'_>, listener: &Listener, routes: Routes) -> Option<Value> {
-    if let Some(reason) = &listener.refused {
-        writer.leave_out(format!("listener {}: Envoy would refuse it: {reason}", listener.name));
-        return None;
-    }
-    let pipe = matches!(listener.address, ListenerAddress::Pipe(_));
-    if pipe && writer.loopback.is_some() {
-        writer.leave_out(format!("listener {}: a Unix domain socket", listener.name));
+    if !is_written(writer, listener) {
+        let reason = match &listener.refused {
+            Some(reason) => format!("Envoy would refuse it: {reason}"),
+            None => "a Unix domain socket".to_owned(),
+        };
+        writer.leave_out(format!("listener {}: {reason}", listener.name));
         return None;
     }
     let mut out = Object::new();
@@ -66,6 +65,12 @@ pub(super) fn listener(writer: &Writer<'_>, listener: &Listener, routes: Routes)
     }
     out.set_some("access_log", writer.loopback.and_then(|l| l.access_log()).map(http::access_log));
     Some(out.into())
+}
+
+/// Whether Envoy takes a listener, and it can run where it is to run.
+pub(super) fn is_written(writer: &Writer<'_>, listener: &Listener) -> bool {
+    let pipe = matches!(listener.address, ListenerAddress::Pipe(_));
+    listener.refused.is_none() && !(pipe && writer.loopback.is_some())
 }
 
 fn address(address: &ListenerAddress) -> Value {

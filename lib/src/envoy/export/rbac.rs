@@ -30,7 +30,8 @@ pub(super) fn network(action: RbacAction, policies: &[RbacPolicy]) -> Value {
 
 fn rules(action: RbacAction, policies: &[RbacPolicy]) -> Value {
     let action = match action {
-        RbacAction::Allow => "ALLOW",
+        // The default is not written.
+        RbacAction::Allow => "",
         RbacAction::Deny => "DENY",
         RbacAction::Log => "LOG",
     };
@@ -44,7 +45,10 @@ fn rules(action: RbacAction, policies: &[RbacPolicy]) -> Value {
             (policy.name.to_string(), body)
         })
         .collect();
-    json!({"action": action, "policies": policies})
+    let mut out = Object::new();
+    out.set_nonempty("action", action);
+    out.set_nonempty("policies", policies);
+    out.into()
 }
 
 /// Which of the two message types an expression is written as.
@@ -127,7 +131,12 @@ fn jwt_provider(provider: &JwtProvider, jwks: &str) -> Value {
     let headers: Vec<Value> = provider
         .from_headers
         .iter()
-        .map(|(name, prefix)| json!({"name": name, "value_prefix": prefix}))
+        .map(|(name, prefix)| {
+            let mut out = Object::new();
+            out.set("name", name.as_str());
+            out.set_nonempty("value_prefix", prefix.as_str());
+            out.into()
+        })
         .collect();
     let claims: Vec<Value> = provider
         .claim_to_headers

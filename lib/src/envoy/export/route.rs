@@ -26,7 +26,7 @@ pub(super) fn route_configuration(writer: &Writer<'_>, config: &RouteConfigurati
         config.virtual_hosts.iter().map(|host| virtual_host(writer, &config.name, host)).collect();
     let mut out = Object::new();
     out.set("name", config.name.as_str());
-    out.set("virtual_hosts", hosts);
+    out.set_nonempty("virtual_hosts", hosts);
     headers(&mut out, &config.headers);
     out.set("validate_clusters", false);
     out.set_nonempty("ignore_port_in_host_matching", config.ignore_port_in_host_matching);
@@ -40,7 +40,7 @@ fn virtual_host(writer: &Writer<'_>, config: &str, host: &VirtualHost) -> Value 
     let mut out = Object::new();
     out.set("name", host.name.as_str());
     out.set("domains", texts(&host.domains));
-    out.set("routes", routes);
+    out.set_nonempty("routes", routes);
     match host.require_tls {
         RequireTls::None => {}
         RequireTls::ExternalOnly => out.set("require_tls", "EXTERNAL_ONLY"),
@@ -160,7 +160,10 @@ fn weighted_cluster(cluster: &WeightedCluster) -> Value {
 }
 
 fn regex_rewrite(rewrite: &RegexRewrite) -> Value {
-    json!({"pattern": {"regex": rewrite.pattern()}, "substitution": rewrite.substitution()})
+    let mut out = Object::new();
+    out.set("pattern", json!({"regex": rewrite.pattern()}));
+    out.set_nonempty("substitution", rewrite.substitution());
+    out.into()
 }
 
 fn retry_policy(policy: &RetryPolicy) -> Value {
@@ -180,7 +183,10 @@ fn retry_policy(policy: &RetryPolicy) -> Value {
             }]),
         );
     }
-    out.set_nonempty("host_selection_retry_max_attempts", policy.host_selection_retry_max_attempts);
+    if policy.host_selection_retry_max_attempts != 0 {
+        // 64-bit numbers are texts in JSON.
+        out.set("host_selection_retry_max_attempts", policy.host_selection_retry_max_attempts.to_string());
+    }
     let codes: Vec<Value> = policy.retriable_status_codes.iter().map(|code| Value::from(*code)).collect();
     out.set_nonempty("retriable_status_codes", codes);
     out.into()
@@ -249,13 +255,20 @@ fn headers(out: &mut Object, operations: &HeaderOperations) {
     let add = |list: &[crate::envoy::config::HeaderValueOption]| -> Vec<Value> {
         list.iter()
             .map(|option| {
-                let action = match option.append_action {
-                    AppendAction::AppendIfExistsOrAdd => "APPEND_IF_EXISTS_OR_ADD",
-                    AppendAction::AddIfAbsent => "ADD_IF_ABSENT",
-                    AppendAction::OverwriteIfExistsOrAdd => "OVERWRITE_IF_EXISTS_OR_ADD",
-                    AppendAction::OverwriteIfExists => "OVERWRITE_IF_EXISTS",
-                };
-                json!({"header": {"key": option.name, "value": option.value}, "append_action": action})
+                let mut header = Object::new();
+                header.set_nonempty("key", option.name.as_str());
+                header.set_nonempty("value", option.value.as_str());
+                let mut out = Object::new();
+                out.set("header", header);
+                match option.append_action {
+                    AppendAction::AppendIfExistsOrAdd => {}
+                    AppendAction::AddIfAbsent => out.set("append_action", "ADD_IF_ABSENT"),
+                    AppendAction::OverwriteIfExistsOrAdd => {
+                        out.set("append_action", "OVERWRITE_IF_EXISTS_OR_ADD");
+                    }
+                    AppendAction::OverwriteIfExists => out.set("append_action", "OVERWRITE_IF_EXISTS"),
+                }
+                out.into()
             })
             .collect()
     };
@@ -295,7 +308,7 @@ fn cors(policy: &CorsPolicy) -> Value {
     out.set_nonempty("expose_headers", policy.expose_headers.as_str());
     out.set_nonempty("max_age", policy.max_age.as_str());
     out.set_some("allow_credentials", policy.allow_credentials);
-    out.set("filter_enabled", json!({"default_value": {"numerator": 100, "denominator": "HUNDRED"}}));
+    out.set("filter_enabled", json!({"default_value": {"numerator": 100}}));
     out.set("forward_not_matching_preflights", policy.forward_not_matching_preflights);
     out.into()
 }
