@@ -30,12 +30,12 @@ pub(crate) use upgrade::is_unsuccessful;
 pub use upgrade::{accepted as accepted_upgrade, passing_details};
 
 use self::codec::Refusal;
-use self::local_reply::{Answer, Circumstances};
+use self::local_reply::Answer;
 use super::config::{
     HttpConnectionManager, HttpFilter, RequireTls, Route, RouteSpecifier, TrafficDirection, VirtualHost,
 };
 use super::connection::{Arrival, note};
-use super::decision::{Downstream, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts};
+use super::decision::{Downstream, HttpDecision, ProxyFacts};
 use super::headers::{self, Hand, envoy, literal};
 use super::ledger::{By, Ledger};
 use super::matching::{self, Metadata, Subject};
@@ -92,7 +92,7 @@ pub(crate) fn decide<X: Xds + ?Sized, R: Recorder>(
     let routed = decision.route.is_some() || stream.tls_redirect;
     let refused = refused.or_else(|| upgrade::refused(&decision, &request, routed).map(Box::new));
     decision.branches = match refused {
-        Some(answer) => vec![answered(arrival.xds, &decision, request, ledger, *answer)],
+        Some(answer) => filter::skipped(&stream, &decision, request, ledger, &answer),
         None => {
             let mut request = request;
             decorate(&mut decision, &mut request, &mut ledger);
@@ -423,40 +423,5 @@ fn decorate(decision: &mut HttpDecision, request: &mut HttpRequest, ledger: &mut
             let hand = envoy!("HTTP connection manager: the client's operation is for this proxy");
             headers::remove(&mut request.headers, ledger, NAME, hand);
         }
-    }
-}
-
-/// The branch of a request that is answered before any filter ran.
-fn answered<X: Xds + ?Sized>(
-    xds: &X,
-    decision: &HttpDecision,
-    request: HttpRequest,
-    ledger: Ledger,
-    mut answer: Answer,
-) -> HttpBranch {
-    answer.close |= decision.downstream.body;
-    let cluster = decision.route.as_ref().and_then(|(_, route)| router::cluster_of(route, None, &request));
-    let reply = local_reply::build(
-        answer,
-        Circumstances {
-            decision,
-            request: &request,
-            weighted: None,
-            cluster: cluster.as_ref(),
-            found: cluster.as_ref().is_some_and(|cluster| xds.cluster(cluster).is_some()),
-            cors_origin: None,
-            recorded: ledger.is_on(),
-        },
-    );
-    HttpBranch {
-        probability: 1.0,
-        fault_delay: None,
-        outcome: HttpOutcome::Reply(Box::new(reply)),
-        request,
-        changes: ledger.changes,
-        mirrors: Vec::new(),
-        weighted_cluster: None,
-        cors_origin: None,
-        set_cookies: Vec::new(),
     }
 }

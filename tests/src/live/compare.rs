@@ -247,12 +247,14 @@ fn forwarded(
     };
     let upstream = reply(last.headers.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let tried = branch.tried(&upstream);
+    let flags = passing_flags(branch, tried);
     if upstream.status == 101 {
         // The client leaves when it is let in.
-        out.check("flags", "DC", &line.flags);
+        let earlier = if flags.is_empty() { String::new() } else { flag_text(&flags) + "," };
+        out.check("flags", &(earlier + "DC"), &line.flags);
         out.check("details", "downstream_remote_disconnect", &line.details);
     } else {
-        out.check("flags", &flag_text(&passing_flags(branch, tried)), &line.flags);
+        out.check("flags", &flag_text(&flags), &line.flags);
         out.check("details", passing_details(branch, upstream.status), &line.details);
     }
     out.check("cluster", &forward.cluster, &line.cluster);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use dryroute::envoy::{
-    Capture, ConnectionOutcome, HttpDecision, HttpRequest, HttpResponse, NoRecord, decide, respond,
+    Capture, ConnectionOutcome, HttpBranch, HttpDecision, HttpOutcome, HttpRequest, HttpResponse, NoRecord,
+    decide, respond,
 };
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::Loader;
@@ -281,6 +282,38 @@ spec:
 }
 
 #[test]
+fn the_flags_of_a_request_on_its_way_in_tell_of_a_delay() {
+    let told = |fault: &str| {
+        let mesh = rule(&format!("headers: {{request: {{set: {{x-flags: '%RESPONSE_FLAGS%'}}}}}}{fault}"));
+        let branches = decided(&mesh, &[]).branches;
+        branches
+            .iter()
+            .filter_map(|branch| header(&branch.request.headers, "x-flags").map(str::to_owned))
+            .collect()
+    };
+    assert_eq!(told(""), ["-"]);
+    // Measured with Envoy 1.40.
+    let delayed: Vec<String> = told(", fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}");
+    assert_eq!(delayed, ["DI"]);
+}
+
+#[test]
+fn a_mirrored_copy_has_the_time_of_all_tries() {
+    let retries =
+        "timeout: 3s, retries: {attempts: 2, perTryTimeout: 1s}, mirrors: [{destination: {host: cart}}]";
+    let told = |rule: &str| {
+        let branch = decided(rule, &[]).branches.swap_remove(0);
+        let of = |request: &HttpRequest| {
+            header(&request.headers, "x-envoy-expected-rq-timeout-ms").unwrap_or_default().to_owned()
+        };
+        [of(&branch.request), of(&branch.mirrors[0].request)]
+    };
+    // Measured with Envoy 1.40.
+    assert_eq!(told(&rule(retries)), ["1000", "3000"]);
+    assert_eq!(told(&rule(&retries.replace("timeout: 3s, ", ""))), ["1000", "1000"]);
+}
+
+#[test]
 fn a_grpc_status_is_told_to_grpc_clients_only() {
     let mesh = rule(
         "headers: {request: {set: {x-status: 'r%GRPC_STATUS%'}}, \
@@ -311,6 +344,32 @@ fn an_upgrade_that_is_refused_has_the_operations_of_routes_to_clusters_only() {
     assert!(own(&routed));
     let redirected = routed.replace("route: [{destination: {host: cart}}]", "redirect: {uri: /b}");
     assert!(!own(&redirected));
+}
+
+#[test]
+fn an_upgrade_that_is_refused_has_the_operations_of_the_destination_that_was_chosen() {
+    let mesh = rule("").replace(
+        "route: [{destination: {host: cart}}]",
+        "route: [{destination: {host: cart}, weight: 1}, \
+         {destination: {host: cart, port: {number: 81}}, weight: 3, headers: {response: {set: {x-a: '1'}}}}]",
+    );
+    let answers = |mesh: &str| -> Vec<(f64, bool)> {
+        let http = decided(mesh, &[("connection", "upgrade"), ("upgrade", "foo")]);
+        let told = |branch: &HttpBranch| match &branch.outcome {
+            HttpOutcome::Reply(reply) => {
+                assert_eq!(reply.response.status, 403);
+                header(&reply.response.headers, "x-a").is_some()
+            }
+            other => panic!("{other:?}"),
+        };
+        http.branches.iter().map(|branch| (branch.probability, told(branch))).collect()
+    };
+    // Measured with Envoy 1.40.
+    assert_eq!(answers(&mesh), [(0.25, false), (0.75, true)]);
+    assert_eq!(
+        answers(&mesh.replace("headers: {response: {set: {x-a: '1'}}}", "headers: {}")),
+        [(1.0, false)]
+    );
 }
 
 #[test]

@@ -354,6 +354,13 @@ pub struct HeaderOperations {
     pub response_headers_to_remove: Vec<HeaderRemoval>,
 }
 
+impl HeaderOperations {
+    /// Whether it changes responses.
+    pub fn has_response(&self) -> bool {
+        !self.response_headers_to_add.is_empty() || !self.response_headers_to_remove.is_empty()
+    }
+}
+
 /// Fault injection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

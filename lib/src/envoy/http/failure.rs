@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use smol_str::{SmolStr, ToSmolStr as _, format_smolstr};
 
 use super::local_reply::{Answer, Circumstances, build};
+use super::router::EXPECTED_TIMEOUT;
 use super::upgrade;
 use crate::envoy::decision::{HttpBranch, HttpDecision, HttpOutcome};
 use crate::envoy::headers::{self, envoy, literal};
@@ -52,7 +53,6 @@ pub fn failed(
 ///
 /// Envoy: `router.cc: Filter::doRetry`, `FilterUtility::setTimeoutHeaders`.
 pub fn last_try<'a>(decision: &HttpDecision, branch: &'a HttpBranch, attempts: u32) -> Cow<'a, HttpRequest> {
-    const EXPECTED: &str = "x-envoy-expected-rq-timeout-ms";
     let request = Cow::Borrowed(&branch.request);
     let HttpOutcome::Forward(forward) = &branch.outcome else { return request };
     if attempts < 2 {
@@ -70,9 +70,9 @@ pub fn last_try<'a>(decision: &HttpDecision, branch: &'a HttpBranch, attempts: u
         request.headers.extend(length);
     }
     // What is left of the route's time.
-    if !forward.timeout.is_zero() && headers::has(&request.headers, EXPECTED) {
+    if !forward.timeout.is_zero() && headers::has(&request.headers, EXPECTED_TIMEOUT) {
         let left = HeaderValue::Generated(Generated::TimeLeft, SmolStr::new_static(GENERATED));
-        headers::set(&mut request.headers, ledger, EXPECTED, left, hand);
+        headers::set(&mut request.headers, ledger, EXPECTED_TIMEOUT, left, hand);
         if decision.downstream.grpc && headers::has(&request.headers, "grpc-timeout") {
             let left = HeaderValue::Generated(Generated::TimeLeft, format_smolstr!("{GENERATED}m"));
             headers::set(&mut request.headers, ledger, "grpc-timeout", left, hand);

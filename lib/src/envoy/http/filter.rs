@@ -11,8 +11,8 @@ use smol_str::{SmolStr, format_smolstr};
 use super::local_reply::{self, Answer, Circumstances};
 use super::{Stream, response, router, upgrade};
 use crate::envoy::config::{
-    Action, Cluster, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HttpFilter, TrafficDirection,
-    WeightedCluster,
+    Action, Cluster, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HeaderOperations, HttpFilter,
+    TrafficDirection, WeightedCluster,
 };
 use crate::envoy::connection::note;
 use crate::envoy::decision::{HttpBranch, HttpDecision, HttpOutcome, Mirror};
@@ -124,6 +124,34 @@ pub(crate) fn run<X: Xds + ?Sized, R: Recorder>(
     for flight in flights {
         traffic(stream, decision, flight, &mut out);
     }
+    out
+}
+
+/// Answers a request before any filter ran, with the header operations of the destination that the route has chosen.
+pub(crate) fn skipped<X: Xds + ?Sized>(
+    stream: &Stream<'_, X>,
+    decision: &HttpDecision,
+    request: HttpRequest,
+    ledger: Ledger,
+    answer: &Answer,
+) -> Vec<HttpBranch> {
+    let mut out = Vec::with_capacity(1);
+    let mut flights = choose(stream, decision, request, ledger, &mut out);
+    let tells = |flight: &Flight| {
+        let operations = flight.weighted.as_ref().map(|weighted| &weighted.headers);
+        operations.is_some_and(HeaderOperations::has_response)
+    };
+    // Where the client cannot tell the destinations apart, they are one outcome.
+    if !flights.iter().any(tells) {
+        flights.truncate(1);
+        for flight in &mut flights {
+            flight.probability = 1.0;
+            if flight.weighted.take().is_some() {
+                (flight.cluster, flight.found) = (None, None);
+            }
+        }
+    }
+    out.extend(flights.into_iter().map(|flight| flight.answered(decision, answer.clone())));
     out
 }
 

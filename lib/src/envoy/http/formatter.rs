@@ -32,6 +32,8 @@ pub(crate) struct Values<'a> {
     pub(crate) cluster: &'a str,
     /// How many tries were made so far.
     pub(crate) attempts: u32,
+    /// Flags so far; on the way in only that of an injected delay.
+    pub(crate) flags: &'a [ResponseFlag],
 }
 
 /// A response on its way back.
@@ -41,8 +43,6 @@ pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     /// Headers.
     pub(crate) headers: &'a [(SmolStr, SmolStr)],
-    /// Flags.
-    pub(crate) flags: &'a [ResponseFlag],
     /// Details.
     pub(crate) details: &'a str,
     /// Whether an upstream sent it.
@@ -137,7 +137,7 @@ fn expand_whole(name: &str, arguments: &str, values: &Values<'_>, out: &mut Stri
         }
         "RESPONSE_CODE_DETAILS" => out.push_str(values.response.map_or("", |response| response.details)),
         "RESPONSE_FLAGS" => {
-            let flags = values.response.map_or(&[][..], |response| response.flags);
+            let flags = values.flags;
             if flags.is_empty() {
                 out.push('-');
             }
@@ -151,7 +151,7 @@ fn expand_whole(name: &str, arguments: &str, values: &Values<'_>, out: &mut Stri
         // No host is chosen when request headers are written; one that cannot be connected to was. Measured with Envoy 1.40.
         "UPSTREAM_HOST" => {
             let tried = |response: Response<'_>| {
-                response.upstream || response.flags.contains(&ResponseFlag::UpstreamConnectionFailure)
+                response.upstream || values.flags.contains(&ResponseFlag::UpstreamConnectionFailure)
             };
             if values.response.is_some_and(tried) {
                 out.push_str(GENERATED);

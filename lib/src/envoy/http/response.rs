@@ -123,7 +123,6 @@ impl Subject<'_> {
                     response: Some(formatter::Response {
                         status: self.status,
                         headers: lines,
-                        flags: self.flags,
                         details: self.details,
                         upstream: self.upstream,
                     }),
@@ -131,6 +130,7 @@ impl Subject<'_> {
                     route: self.decision.route.as_ref().map(|(_, route)| &**route),
                     cluster: self.cluster,
                     attempts: self.attempts,
+                    flags: self.flags,
                 };
                 formatter::format(text, &values)
             });

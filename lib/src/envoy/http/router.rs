@@ -25,6 +25,9 @@ use crate::envoy::retry::Asked;
 use crate::envoy::xds::Xds;
 use crate::origin::Origin;
 
+/// The header that tells an upstream how long it has, in milliseconds.
+pub(crate) const EXPECTED_TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
+
 /// The cluster that a route names for a request; `None` when it names none.
 pub(crate) fn cluster_of(
     route: &Route,
@@ -139,7 +142,7 @@ fn forward<X: Xds + ?Sized>(
         answer.attempts = 1;
         return flight.answered(decision, answer.flag(ResponseFlag::NoHealthyUpstream));
     }
-    let mirrors = mirrors(stream, decision, action, &flight.request);
+    let mirrors = mirrors(stream, decision, action, timeout, &flight.request);
     let set_cookies = cookies(action, &found, &flight.request);
     tracing::inject(&decision.http_connection_manager, &mut flight.request.headers, &mut flight.ledger);
     {
@@ -221,8 +224,8 @@ fn timeout(
         let hand = Hand { by: By::Istio, origin: &action.timeout_origin };
         let milliseconds = expected.as_millis().to_smolstr();
         if !decision.http_connection_manager.suppress_envoy_headers {
-            let name = "x-envoy-expected-rq-timeout-ms";
-            headers::set(&mut request.headers, ledger, name, literal(milliseconds.clone()), hand);
+            let value = literal(milliseconds.clone());
+            headers::set(&mut request.headers, ledger, EXPECTED_TIMEOUT, value, hand);
         }
         if grpc && action.max_grpc_timeout.is_some() {
             let value = format_smolstr!("{milliseconds}m");
@@ -258,7 +261,7 @@ pub(crate) fn finalize(
     flight: &mut Flight,
     cluster: &str,
 ) {
-    let Flight { request, ledger, weighted, .. } = flight;
+    let Flight { request, ledger, weighted, delay, .. } = flight;
     for (place, level) in response::levels(decision, weighted.as_ref()).into_iter().enumerate() {
         if let Some(level) = level {
             let HttpRequest { method, path, authority, scheme, headers: lines } = request;
@@ -280,6 +283,7 @@ pub(crate) fn finalize(
                     route: Some(route),
                     cluster,
                     attempts: 1,
+                    flags: if delay.is_some() { &[ResponseFlag::DelayInjected] } else { &[] },
                 };
                 formatter::format(text, &values)
             });
@@ -304,8 +308,10 @@ fn mirrors<X: Xds + ?Sized>(
     stream: &Stream<'_, X>,
     decision: &HttpDecision,
     action: &RouteAction,
+    timeout: Duration,
     request: &HttpRequest,
 ) -> Vec<Mirror> {
+    let says_timeout = !timeout.is_zero() && !decision.http_connection_manager.suppress_envoy_headers;
     action
         .request_mirror_policies
         .iter()
@@ -321,6 +327,12 @@ fn mirrors<X: Xds + ?Sized>(
             headers::append(lines, &mut ledger, &SmolStr::new_static("x-forwarded-for"), own, hand);
             if !policy.disable_shadow_host_suffix_append {
                 copy.authority = shadow_host(&copy.authority);
+            }
+            // A copy is tried once, within the time of the whole.
+            if says_timeout {
+                let milliseconds = literal(timeout.as_millis().to_smolstr());
+                let hand = Hand { by: By::Istio, origin: &action.timeout_origin };
+                headers::set(&mut copy.headers, &mut ledger, EXPECTED_TIMEOUT, milliseconds, hand);
             }
             let found = stream.xds.cluster(&policy.cluster);
             if let Some(found) = &found {
