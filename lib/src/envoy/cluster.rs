@@ -206,6 +206,7 @@ mod tests {
             outlier_detection: false,
             locality_weighted: false,
             healthy_panic_threshold: Some(0),
+            tuning: None,
             patches: Vec::new(),
             opaque: None,
             applied: Vec::new(),

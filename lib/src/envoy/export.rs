@@ -14,6 +14,7 @@ mod matching;
 mod rbac;
 mod route;
 mod tls;
+mod tuning;
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ pub mod sni_dnat;
 mod tests;
 pub mod tls;
 pub mod traffic_policy;
+mod tuning;
 
 use std::sync::Arc;
 
@@ -188,6 +189,7 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
         ),
         healthy_panic_threshold: policy
             .healthy_panic_threshold(SendsUnhealthy::of(proxy.mesh(), service.service())),
+        tuning: policy.tuning(discovery_type),
         patches: Vec::new(),
         opaque: None,
         applied: rules.chain(policy.applied.iter().cloned()).collect(),
@@ -239,6 +241,7 @@ pub fn plain(proxy: &Proxy, name: SmolStr, discovery_type: DiscoveryType) -> Clu
         outlier_detection: false,
         locality_weighted: false,
         healthy_panic_threshold: None,
+        tuning: None,
         patches: Vec::new(),
         opaque: None,
         applied: Vec::new(),

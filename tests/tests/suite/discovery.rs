@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dryroute::envoy::config::EndpointAddress;
+use dryroute::envoy::export::{Document, export};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute_tests::live::Binary;
 use dryroute_tests::live::discovery::{self, discover};
 use dryroute_tests::live::random;
 use dryroute_tests::live::stand_ins::StandIns;
+
+use serde_json::json;
 
 use super::live::{proxies, scenarios};
 
@@ -77,8 +80,13 @@ spec:
   host: far.test
   trafficPolicy:
     loadBalancer: {simple: ROUND_ROBIN, localityLbSetting: {enabled: true, distribute: [{from: "*", to: {"r1/*": 70, "r2/*": 30}}]}}
-    connectionPool: {tcp: {maxConnections: 7, connectTimeout: 1.5s}, http: {http1MaxPendingRequests: 3}}
+    connectionPool:
+      tcp: {maxConnections: 7, connectTimeout: 1.5s, maxConnectionDuration: 90s, tcpKeepalive: {probes: 3, time: 60s, interval: 5s}}
+      http: {http1MaxPendingRequests: 3, idleTimeout: 2.5s, maxRequestsPerConnection: 5}
     outlierDetection: {consecutive5xxErrors: 3, interval: 0.25s}
+  subsets:
+  - {name: ring, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}
+  - {name: table, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}}}}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -130,4 +138,36 @@ fn an_envoy_that_discovers_an_export_dumps_the_exported_config_dump() {
     }
     assert!(differ.is_empty(), "{} differences:\n{}", differ.len(), differ.join("\n"));
     assert!(count >= 10, "only {count} proxies");
+}
+
+#[test]
+fn an_export_has_the_settings_of_a_destination_rule_that_decide_nothing() {
+    let mesh = rare();
+    let proxy = proxies(&mesh).into_iter().find(|proxy| proxy.node().name == "client").unwrap();
+    let document = export(&proxy.snapshot(), Document::Cds, None).document;
+    let cluster = |name: &str| {
+        let resources = document["resources"].as_array().unwrap();
+        resources.iter().find(|cluster| cluster["name"] == name).unwrap().clone()
+    };
+    let whole = cluster("outbound|80||far.test");
+    assert_eq!(
+        whole["outlier_detection"],
+        json!({
+            "consecutive_5xx": 3, "interval": "0.250s",
+            "enforcing_consecutive_5xx": 100, "enforcing_success_rate": 0,
+        })
+    );
+    assert_eq!(
+        whole["upstream_connection_options"]["tcp_keepalive"],
+        json!({"keepalive_probes": 3, "keepalive_time": 60, "keepalive_interval": 5})
+    );
+    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    assert_eq!(
+        whole["typed_extension_protocol_options"][options]["common_http_protocol_options"],
+        json!({"idle_timeout": "2.500s", "max_connection_duration": "90s", "max_requests_per_connection": 5})
+    );
+    let ring = cluster("outbound|80|ring|far.test");
+    assert_eq!(ring["ring_hash_lb_config"], json!({"minimum_ring_size": "1024"}));
+    let table = cluster("outbound|80|table|far.test");
+    assert_eq!(table["maglev_lb_config"], json!({"table_size": "65537"}));
 }

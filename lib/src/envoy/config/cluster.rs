@@ -55,6 +55,8 @@ pub struct Cluster {
     pub locality_weighted: bool,
     /// With fewer healthy endpoints than this, in percent, all are used; Envoy's 50 when it is not set.
     pub healthy_panic_threshold: Option<u32>,
+    /// What changes no decision; `None` where nothing of it is set.
+    pub tuning: Option<Arc<ClusterTuning>>,
     /// The patches of EnvoyFilters that changed it.
     pub patches: Vec<AppliedPatch>,
     /// The patch that changes it in a way that is not modelled, so that nobody knows what becomes of what is sent to it.
@@ -63,6 +65,55 @@ pub struct Cluster {
     pub applied: Vec<Origin>,
     /// Who made it.
     pub origin: Origin,
+}
+
+/// Settings of a cluster that decide nothing about a request: they are kept to be exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTuning {
+    /// When endpoints are taken out.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// The least size of a hash ring.
+    pub minimum_ring_size: Option<u64>,
+    /// The size of a Maglev table.
+    pub maglev_table_size: Option<u64>,
+    /// How long a connection may be unused.
+    pub idle_timeout: Option<Duration>,
+    /// How long a connection may live.
+    pub max_connection_duration: Option<Duration>,
+    /// How many requests a connection serves.
+    pub max_requests_per_connection: Option<u32>,
+    /// Probes on idle connections.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+}
+
+/// When endpoints are taken out (`config.cluster.v3.OutlierDetection`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutlierDetection {
+    /// After how many 5xx answers in a row; 0 is never.
+    pub consecutive_5xx: Option<u32>,
+    /// After how many 502, 503 and 504 answers in a row; 0 is never.
+    pub consecutive_gateway_failure: Option<u32>,
+    /// Whether failures to connect count apart from answers.
+    pub split_external_local_origin_errors: bool,
+    /// After how many of these in a row.
+    pub consecutive_local_origin_failure: Option<u32>,
+    /// How often endpoints are looked at.
+    pub interval: Option<Duration>,
+    /// How long the first time is.
+    pub base_ejection_time: Option<Duration>,
+    /// How many of a hundred endpoints may be out.
+    pub max_ejection_percent: Option<u32>,
+}
+
+/// Probes on idle connections (`config.core.v3.TcpKeepalive`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// How many.
+    pub probes: Option<u32>,
+    /// After which silence.
+    pub time: Option<Duration>,
+    /// How far apart.
+    pub interval: Option<Duration>,
 }
 
 /// Limits; `u32::MAX` is Istio's "none".

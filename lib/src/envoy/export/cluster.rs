@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::json::{Object, duration, percent, texts};
 use super::tls::{sds, set_certificate_files, set_validation, set_validation_file};
-use super::{Endpoints, Writer, socket_address};
+use super::{Endpoints, Writer, socket_address, tuning};
 use crate::envoy::config::{
     Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LocalityEndpoints, UpstreamProtocol,
     UpstreamTlsContext, UpstreamTlsMode, UpstreamTransport,
@@ -39,9 +39,12 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
         if writer.loopback.is_some() {
             writer.leave_out(format!("outlier detection of cluster {}", cluster.name));
         } else {
-            // Its limits do not change where a request may go, so the configuration does not keep them.
-            out.set("outlier_detection", json!({}));
+            let limits = cluster.tuning.as_deref().and_then(|tuning| tuning.outlier_detection);
+            out.set("outlier_detection", tuning::outlier_detection(limits.unwrap_or_default()));
         }
+    }
+    if let Some(tuning) = &cluster.tuning {
+        tuning::set(&mut out, tuning);
     }
     let patches = cluster.patches.iter().filter(|patch| patch.partly).chain(&cluster.opaque);
     for patch in patches {
@@ -307,6 +310,9 @@ fn http_options(out: &mut Object, cluster: &Cluster, tls: bool) {
         upstream.set_nonempty("auto_sni", context.auto_sni);
         upstream.set_nonempty("auto_san_validation", context.auto_san_validation);
         options.set("upstream_http_protocol_options", upstream);
+    }
+    if let Some(tuning) = &cluster.tuning {
+        options.set_nonempty("common_http_protocol_options", tuning::common_http(tuning));
     }
     out.set("typed_extension_protocol_options", json!({HTTP_OPTIONS: Value::from(options)}));
 }

@@ -235,6 +235,7 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
         outlier_detection: false,
         locality_weighted: false,
         healthy_panic_threshold: None,
+        tuning: policy.tuning(discovery_type),
         patches: Vec::new(),
         opaque: None,
         applied: policy.applied.clone(),

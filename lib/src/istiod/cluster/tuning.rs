@@ -1,0 +1,86 @@
+//! What do policies say that decides nothing about a request?
+//!
+//! istiod: `cluster_traffic_policy.go: applyConnectionPool, applyTCPKeepalive, applyOutlierDetection,
+//! ApplyRingHashLoadBalancer`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::traffic_policy::ResolvedPolicy;
+use crate::envoy::config::{ClusterTuning, DiscoveryType, OutlierDetection, TcpKeepalive};
+use crate::manifest::schema::istio::{
+    OutlierDetection as WrittenOutlierDetection, TcpKeepalive as WrittenKeepalive,
+};
+use crate::manifest::schema::scalar;
+
+/// The size of a hash ring that istiod asks for where nothing is written.
+const RING_SIZE: u64 = 1024;
+
+impl ResolvedPolicy {
+    /// What decides nothing about a request; `None` where there is nothing of it.
+    pub(in crate::istiod) fn tuning(&self, discovery_type: DiscoveryType) -> Option<Arc<ClusterTuning>> {
+        let pool = self.connection_pool.as_ref().map(|(pool, _)| pool);
+        let tcp = pool.and_then(|pool| pool.tcp.as_ref());
+        let http = pool.and_then(|pool| pool.http.as_ref());
+        let mut out = ClusterTuning {
+            outlier_detection: self.outlier_detection.as_ref().map(|(written, _)| outlier_detection(written)),
+            idle_timeout: http
+                .and_then(|http| http.idle_timeout)
+                .or_else(|| tcp.and_then(|tcp| tcp.idle_timeout))
+                .map(scalar::Duration::to_std),
+            max_connection_duration: duration(tcp.and_then(|tcp| tcp.max_connection_duration)),
+            max_requests_per_connection: http.and_then(|http| positive(http.max_requests_per_connection)),
+            tcp_keepalive: tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()).map(keepalive),
+            ..ClusterTuning::default()
+        };
+        self.hash_sizes(discovery_type, &mut out);
+        (out != ClusterTuning::default()).then(|| Arc::new(out))
+    }
+
+    fn hash_sizes(&self, discovery_type: DiscoveryType, out: &mut ClusterTuning) {
+        let hash = self.load_balancer.as_ref().and_then(|(balancer, _)| balancer.consistent_hash.as_ref());
+        let Some(hash) = hash.filter(|_| discovery_type != DiscoveryType::OriginalDst) else { return };
+        match (&hash.maglev, &hash.ring_hash) {
+            (Some(maglev), _) => out.maglev_table_size = Some(maglev.table_size).filter(|size| *size != 0),
+            (None, Some(ring)) => {
+                out.minimum_ring_size = Some(ring.minimum_ring_size).filter(|size| *size != 0);
+            }
+            (None, None) => {
+                let written = hash.minimum_ring_size.filter(|size| *size != 0);
+                out.minimum_ring_size = Some(written.unwrap_or(RING_SIZE));
+            }
+        }
+    }
+}
+
+fn outlier_detection(written: &WrittenOutlierDetection) -> OutlierDetection {
+    let split = written.split_external_local_origin_errors;
+    OutlierDetection {
+        consecutive_5xx: written.consecutive_5xx_errors,
+        consecutive_gateway_failure: written.consecutive_gateway_errors,
+        split_external_local_origin_errors: split,
+        consecutive_local_origin_failure: written
+            .consecutive_local_origin_failures
+            .filter(|number| split && *number > 0),
+        interval: duration(written.interval),
+        base_ejection_time: duration(written.base_ejection_time),
+        max_ejection_percent: positive(written.max_ejection_percent),
+    }
+}
+
+fn keepalive(written: &WrittenKeepalive) -> TcpKeepalive {
+    TcpKeepalive {
+        probes: Some(written.probes).filter(|probes| *probes > 0),
+        time: duration(written.time),
+        interval: duration(written.interval),
+    }
+}
+
+fn duration(written: Option<scalar::Duration>) -> Option<Duration> {
+    written.map(scalar::Duration::to_std)
+}
+
+/// Only positive numbers count.
+fn positive(written: i32) -> Option<u32> {
+    u32::try_from(written).ok().filter(|number| *number > 0)
+}
