@@ -7,6 +7,7 @@ use dryroute::envoy::config::EndpointAddress;
 use dryroute::envoy::export::{Document, export};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
+use dryroute_tests::CLIENT;
 use dryroute_tests::live::Binary;
 use dryroute_tests::live::discovery::{self, discover};
 use dryroute_tests::live::random;
@@ -18,17 +19,6 @@ use super::live::{proxies, scenarios};
 
 /// Settings that no scenario has: policies of all actions, tokens, failover between localities, fractions of percents.
 const RARE: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop, labels: {istio-injection: enabled}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: client, namespace: shop}
-spec:
-  selector: {matchLabels: {app: client}}
-  template: {metadata: {labels: {app: client}}, spec: {containers: [{name: app}]}}
----
 apiVersion: v1
 kind: Service
 metadata: {name: client, namespace: shop}
@@ -112,7 +102,7 @@ spec:
 
 /// A mesh of those settings.
 fn rare() -> Arc<Mesh> {
-    let set = Loader::new().text("rare.yaml", RARE).load();
+    let set = Loader::new().text("client.yaml", CLIENT).text("rare.yaml", RARE).load();
     assert_eq!(set.diagnostics().iter().map(|d| d.message.clone()).collect::<Vec<_>>(), Vec::<String>::new());
     Arc::new(Mesh::new(set, MeshOptions::default()))
 }
