@@ -100,8 +100,9 @@ pub(crate) fn read(
     let (mut counted, mut joined) = (1, Vec::new());
     let lines = request.headers.iter_mut().filter(|_| !ordinary || options.reject_headers_with_underscores);
     for (name, value) in lines {
-        // The parser sees to the ASCII of names; what else is wrong with them is seen while lines are counted.
-        let counts_first = counted > MAX_HEADERS && !name.is_ascii();
+        // The parser sees to the ASCII of names; what else is wrong with them is seen while lines are counted. A line is
+        // counted once the name of the next one is seen to be proper.
+        let counts_first = counted > MAX_HEADERS + 1 && !name.is_ascii();
         check_name(name, options).map_err(|refusal| if counts_first { too_many() } else { refusal })?;
         if !headers::is_inline(name) {
             counted += 1;
@@ -531,14 +532,15 @@ mod tests {
             (Some((431, "http1.headers_too_large")), request("GET", "/", &[("x", &long)])),
             (Some((431, "http1.headers_too_large")), request("GET", &long, &[])),
             (Some((431, "http1.too_many_headers")), request("GET", "/", &many)),
+            (bad("http1.codec_error"), request("GET", "/", &[&many[..], &[("é", "1")]].concat())),
             (
                 Some((431, "http1.too_many_headers")),
-                request("GET", "/", &[&many[..], &[("é", "1")]].concat()),
+                request("GET", "/", &[&many[..], &[("y", "1"), ("é", "1")]].concat()),
             ),
             (bad("http1.codec_error"), request("GET", "/", &[&[("é", "1")], &many[..]].concat())),
             (
                 Some((431, "http1.too_many_headers")),
-                request("GET", "/", &[&[("accept", "a"), ("via", "b")], &many[2..], &[("é", "1")]].concat()),
+                request("GET", "/", &[&[("accept", "a"), ("via", "b")], &many[1..], &[("é", "1")]].concat()),
             ),
             (None, request("GET", "/", many.get(1..).unwrap_or_default())),
             (
