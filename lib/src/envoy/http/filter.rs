@@ -11,8 +11,8 @@ use smol_str::{SmolStr, format_smolstr};
 use super::local_reply::{self, Answer, Circumstances};
 use super::{Stream, response, router, upgrade};
 use crate::envoy::config::{
-    Action, Cluster, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HeaderOperations, HttpFilter,
-    TrafficDirection, WeightedCluster,
+    Action, Cluster, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HttpFilter, TrafficDirection,
+    WeightedCluster,
 };
 use crate::envoy::connection::note;
 use crate::envoy::decision::{HttpBranch, HttpDecision, HttpOutcome, Mirror};
@@ -136,23 +136,46 @@ pub(crate) fn skipped<X: Xds + ?Sized>(
     answer: &Answer,
 ) -> Vec<HttpBranch> {
     let mut out = Vec::with_capacity(1);
-    let mut flights = choose(stream, decision, request, ledger, &mut out);
-    let tells = |flight: &Flight| {
-        let operations = flight.weighted.as_ref().map(|weighted| &weighted.headers);
-        operations.is_some_and(HeaderOperations::has_response)
+    let tells = |cluster: &WeightedCluster| cluster.weight > 0 && cluster.headers.has_response();
+    let flights = if weighted(decision).is_some_and(|clusters| clusters.iter().any(tells)) {
+        choose(stream, decision, request, ledger, &mut out)
+    } else {
+        // Where the client cannot tell the destinations apart, they are one outcome.
+        vec![undivided(stream, decision, request, ledger)]
     };
-    // Where the client cannot tell the destinations apart, they are one outcome.
-    if !flights.iter().any(tells) {
-        flights.truncate(1);
-        for flight in &mut flights {
-            flight.probability = 1.0;
-            if flight.weighted.take().is_some() {
-                (flight.cluster, flight.found) = (None, None);
-            }
-        }
-    }
     out.extend(flights.into_iter().map(|flight| flight.answered(decision, answer.clone())));
     out
+}
+
+/// The clusters of which the route chooses one by chance.
+fn weighted(decision: &HttpDecision) -> Option<&[WeightedCluster]> {
+    let (_, route) = decision.route.as_ref()?;
+    let Action::Route(action) = &route.action else { return None };
+    match &action.cluster {
+        ClusterSpecifier::WeightedClusters(clusters) => Some(clusters),
+        ClusterSpecifier::Cluster(_) | ClusterSpecifier::ClusterHeader(_) => None,
+    }
+}
+
+/// The flight of a request before anything is chosen by chance.
+fn undivided<X: Xds + ?Sized>(
+    stream: &Stream<'_, X>,
+    decision: &HttpDecision,
+    request: HttpRequest,
+    ledger: Ledger,
+) -> Flight {
+    let cluster = decision.route.as_ref().and_then(|(_, route)| router::cluster_of(route, None, &request));
+    let found = cluster.as_ref().and_then(|name| stream.xds.cluster(name));
+    Flight {
+        probability: 1.0,
+        request,
+        ledger,
+        weighted: None,
+        cluster,
+        found,
+        delay: None,
+        cors_origin: None,
+    }
 }
 
 /// One flight for each cluster that the route may choose; the choice is made with the route.
@@ -163,44 +186,30 @@ fn choose<X: Xds + ?Sized>(
     ledger: Ledger,
     out: &mut Vec<HttpBranch>,
 ) -> Vec<Flight> {
-    let flight = Flight {
-        probability: 1.0,
-        request,
-        ledger,
-        weighted: None,
-        cluster: None,
-        found: None,
-        delay: None,
-        cors_origin: None,
+    let flight = undivided(stream, decision, request, ledger);
+    let (Some((_, route)), Some(clusters)) = (&decision.route, weighted(decision)) else {
+        return vec![flight];
     };
-    let Some((_, route)) = &decision.route else { return vec![flight] };
-    if let Action::Route(action) = &route.action
-        && let ClusterSpecifier::WeightedClusters(clusters) = &action.cluster
-    {
-        let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
-        if total == 0 {
-            out.push(flight.ends(HttpOutcome::Unknown {
-                reason: SmolStr::new_static("Envoy refuses a route whose weights sum up to 0"),
-                cluster: None,
-                origin: route.origin.clone(),
-            }));
-            return Vec::new();
-        }
-        return clusters
-            .iter()
-            .filter(|cluster| cluster.weight > 0)
-            .map(|cluster| Flight {
-                probability: f64::from(cluster.weight) / total as f64,
-                cluster: Some(cluster.name.clone()),
-                found: stream.xds.cluster(&cluster.name),
-                weighted: Some(cluster.clone()),
-                ..flight.clone()
-            })
-            .collect();
+    let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    if total == 0 {
+        out.push(flight.ends(HttpOutcome::Unknown {
+            reason: SmolStr::new_static("Envoy refuses a route whose weights sum up to 0"),
+            cluster: None,
+            origin: route.origin.clone(),
+        }));
+        return Vec::new();
     }
-    let cluster = router::cluster_of(route, None, &flight.request);
-    let found = cluster.as_ref().and_then(|name| stream.xds.cluster(name));
-    vec![Flight { cluster, found, ..flight }]
+    clusters
+        .iter()
+        .filter(|cluster| cluster.weight > 0)
+        .map(|cluster| Flight {
+            probability: f64::from(cluster.weight) / total as f64,
+            cluster: Some(cluster.name.clone()),
+            found: stream.xds.cluster(&cluster.name),
+            weighted: Some(cluster.clone()),
+            ..flight.clone()
+        })
+        .collect()
 }
 
 /// Filters in front of fault injection that look at the request alone; a filter that is not modelled ends the walk.

@@ -16,7 +16,7 @@ use crate::envoy::config::{
     WeightedCluster,
 };
 use crate::envoy::decision::{Forward, HttpBranch, HttpDecision, HttpOutcome, Mirror};
-use crate::envoy::headers::{self, Hand, envoy, literal};
+use crate::envoy::headers::{self, Hand, Headers, envoy, literal};
 use crate::envoy::ledger::{By, GENERATED, Ledger};
 use crate::envoy::matching;
 use crate::envoy::reply::ResponseFlag;
@@ -220,19 +220,28 @@ fn timeout(
         per_try = Duration::ZERO;
     }
     let expected = if per_try.is_zero() { limit } else { per_try };
-    if !expected.is_zero() {
+    tell_timeout(decision, action, expected, &mut request.headers, ledger);
+    if !expected.is_zero() && grpc && action.max_grpc_timeout.is_some() {
         let hand = Hand { by: By::Istio, origin: &action.timeout_origin };
-        let milliseconds = expected.as_millis().to_smolstr();
-        if !decision.http_connection_manager.suppress_envoy_headers {
-            let value = literal(milliseconds.clone());
-            headers::set(&mut request.headers, ledger, EXPECTED_TIMEOUT, value, hand);
-        }
-        if grpc && action.max_grpc_timeout.is_some() {
-            let value = format_smolstr!("{milliseconds}m");
-            headers::set(&mut request.headers, ledger, "grpc-timeout", literal(value), hand);
-        }
+        let value = format_smolstr!("{}m", expected.as_millis());
+        headers::set(&mut request.headers, ledger, "grpc-timeout", literal(value), hand);
     }
     (limit, per_try)
+}
+
+/// Tells the upstream how long it has, unless that is without end.
+fn tell_timeout(
+    decision: &HttpDecision,
+    action: &RouteAction,
+    limit: Duration,
+    lines: &mut Headers,
+    ledger: &mut Ledger,
+) {
+    if limit.is_zero() || decision.http_connection_manager.suppress_envoy_headers {
+        return;
+    }
+    let hand = Hand { by: By::Istio, origin: &action.timeout_origin };
+    headers::set(lines, ledger, EXPECTED_TIMEOUT, literal(limit.as_millis().to_smolstr()), hand);
 }
 
 /// A gRPC timeout: at most eight digits and a unit. Envoy: `grpc/common.cc: Common::getGrpcTimeout`.
@@ -311,7 +320,6 @@ fn mirrors<X: Xds + ?Sized>(
     timeout: Duration,
     request: &HttpRequest,
 ) -> Vec<Mirror> {
-    let says_timeout = !timeout.is_zero() && !decision.http_connection_manager.suppress_envoy_headers;
     action
         .request_mirror_policies
         .iter()
@@ -329,11 +337,7 @@ fn mirrors<X: Xds + ?Sized>(
                 copy.authority = shadow_host(&copy.authority);
             }
             // A copy is tried once, within the time of the whole.
-            if says_timeout {
-                let milliseconds = literal(timeout.as_millis().to_smolstr());
-                let hand = Hand { by: By::Istio, origin: &action.timeout_origin };
-                headers::set(&mut copy.headers, &mut ledger, EXPECTED_TIMEOUT, milliseconds, hand);
-            }
+            tell_timeout(decision, action, timeout, &mut copy.headers, &mut ledger);
             let found = stream.xds.cluster(&policy.cluster);
             if let Some(found) = &found {
                 frame(stream, decision, found, &mut copy, &mut ledger);
