@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, ToSmolStr};
 
@@ -371,20 +371,18 @@ fn services(
                 let made = service::from_service_entry(r, spec, &auto, &defaults);
                 // A service for each address, and endpoints for each service. istiod: `serviceentry/conversion.go:
                 // mergeServicesInstancesByNamespaceHost`.
-                let hosts: IndexSet<&SmolStr> = spec.hosts.iter().collect();
-                let services_of_host = made.len() / hosts.len().max(1);
-                services.extend(made);
-                for host in hosts {
-                    let made = endpoint::from_service_entry(
+                for of_host in made.chunk_by(|a, b| a.hostname == b.hostname) {
+                    let Some(Service { hostname, namespace, .. }) = of_host.first() else { continue };
+                    let each = endpoint::from_service_entry(
                         r,
                         spec,
-                        host,
+                        hostname,
                         entries,
                         workloads,
                         options.features.service_entry_select_pods,
                     );
-                    let list = endpoints.entry((host.clone(), r.meta.namespace.clone())).or_default();
-                    for endpoint in std::iter::repeat_n(made, services_of_host).flatten() {
+                    let list = endpoints.entry((hostname.clone(), namespace.clone())).or_default();
+                    for endpoint in std::iter::repeat_n(each, of_host.len()).flatten() {
                         // A cluster that resolves one name has one endpoint: that of the oldest.
                         let one_only = spec.resolution == schema::istio::Resolution::DnsRoundRobin;
                         if !one_only || list.iter().all(|earlier| earlier.entry_port != endpoint.entry_port) {
@@ -392,6 +390,7 @@ fn services(
                         }
                     }
                 }
+                services.extend(made);
             }
             _ => {}
         }

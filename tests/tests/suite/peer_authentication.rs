@@ -62,7 +62,8 @@ fn policies_of_one_workload_merge_as_istiod_merges_them() {
             documents.push(document.to_string());
         }
         let mesh = mesh(&documents.join("\n---\n"), case["root_namespace"].as_str().unwrap());
-        let merged = compose(&mesh, "my-ns", |wanted| selects(wanted, &labels(&workload)));
+        let labels = labels(&workload);
+        let merged = compose(&mesh, "my-ns", |wanted| selects(wanted, &labels));
         let per_port: serde_json::Map<String, Value> =
             merged.per_port.iter().map(|(port, (mode, _))| (port.to_string(), json!(name(*mode)))).collect();
         let got = (json!(name(merged.mode)), Value::Object(per_port));
@@ -107,10 +108,9 @@ fn ports_require_mutual_tls_where_ztunnel_requires_it() {
         let manifests = std::fs::read_to_string(folder.join(format!("{case}-in.yaml"))).unwrap();
         let golden = std::fs::read_to_string(folder.join(format!("{case}.yaml"))).unwrap();
         let namespace = if manifests.contains("namespace: foo") { "foo" } else { "default" };
+        let labels = labels(&json!({ "app": "a" }));
         let merged: MergedPeerAuthentication =
-            compose(&mesh(&manifests, "istio-system"), namespace, |wanted| {
-                selects(wanted, &labels(&json!({ "app": "a" })))
-            });
+            compose(&mesh(&manifests, "istio-system"), namespace, |wanted| selects(wanted, &labels));
         let policy: Value = if golden.trim().is_empty() {
             json!({ "groups": [] })
         } else {
