@@ -203,7 +203,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             circuit_breakers: CircuitBreakers::default(),
             upstream_bind_config: None,
-            outlier_detection: false,
+            outlier_detection: None,
             locality_weighted: false,
             healthy_panic_threshold: Some(0),
             tuning: None,

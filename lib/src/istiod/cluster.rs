@@ -181,7 +181,7 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
         connect_timeout: policy.connect_timeout(proxy.mesh().config()),
         circuit_breakers: policy.circuit_breakers(),
         upstream_bind_config: None,
-        outlier_detection: policy.outlier_detection.is_some(),
+        outlier_detection: policy.outlier_limits(),
         locality_weighted: locality::weighs_localities(
             proxy.mesh().features(),
             Preferred::of(proxy, service.service(), policy.load_balancer.as_ref()).as_ref(),
@@ -238,7 +238,7 @@ pub fn plain(proxy: &Proxy, name: SmolStr, discovery_type: DiscoveryType) -> Clu
         connect_timeout: proxy.mesh().config().connect_timeout.to_std(),
         circuit_breakers: CircuitBreakers::default(),
         upstream_bind_config: None,
-        outlier_detection: false,
+        outlier_detection: None,
         locality_weighted: false,
         healthy_panic_threshold: None,
         tuning: None,

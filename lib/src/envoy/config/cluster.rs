@@ -49,8 +49,8 @@ pub struct Cluster {
     pub circuit_breakers: CircuitBreakers,
     /// Source address that the proxy connects from (`127.0.0.6` for inbound passthrough).
     pub upstream_bind_config: Option<IpAddr>,
-    /// Whether outlier detection is on.
-    pub outlier_detection: bool,
+    /// When endpoints are taken out; `None` where outlier detection is off.
+    pub outlier_detection: Option<OutlierDetection>,
     /// Whether a locality is chosen by its weight before one of its endpoints is (`locality_weighted_lb_config`).
     pub locality_weighted: bool,
     /// With fewer healthy endpoints than this, in percent, all are used; Envoy's 50 when it is not set.
@@ -70,8 +70,6 @@ pub struct Cluster {
 /// Settings of a cluster that decide nothing about a request: they are kept to be exported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterTuning {
-    /// When endpoints are taken out.
-    pub outlier_detection: Option<OutlierDetection>,
     /// The least size of a hash ring.
     pub minimum_ring_size: Option<u64>,
     /// The size of a Maglev table.

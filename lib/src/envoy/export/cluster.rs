@@ -35,12 +35,11 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
             "track_remaining": true,
         }]}),
     );
-    if cluster.outlier_detection {
+    if let Some(limits) = cluster.outlier_detection {
         if writer.loopback.is_some() {
             writer.leave_out(format!("outlier detection of cluster {}", cluster.name));
         } else {
-            let limits = cluster.tuning.as_deref().and_then(|tuning| tuning.outlier_detection);
-            out.set("outlier_detection", tuning::outlier_detection(limits.unwrap_or_default()));
+            out.set("outlier_detection", tuning::outlier_detection(limits));
         }
     }
     if let Some(tuning) = &cluster.tuning {

@@ -114,16 +114,14 @@ fn endpoints(writer: &Writer<'_>, cluster: &Cluster) -> Vec<Value> {
         DiscoveryType::OriginalDst | DiscoveryType::DynamicForwardProxy => {
             // There are none before a connection names one, except where a stand-in takes its place.
             let at = writer.loopback.and_then(|loopback| loopback.original_destination(cluster));
-            return at
-                .map(|at| {
-                    json!({
-                            "locality": {},
-                            "lb_endpoints": [shown(cluster::endpoint_at(at), HealthStatus::Healthy)],
+            let stand_in = at.map(|at| {
+                json!({
+                    "locality": {},
+                    "lb_endpoints": [shown(cluster::endpoint_at(at), HealthStatus::Healthy)],
                     "load_balancing_weight": 0,
-                        })
                 })
-                .into_iter()
-                .collect();
+            });
+            return stand_in.into_iter().collect();
         }
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns if writer.loopback.is_none() => {
             if !cluster.load_assignment.endpoints.is_empty() {

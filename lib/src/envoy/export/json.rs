@@ -93,6 +93,11 @@ pub(super) fn texts<T: AsRef<str>>(list: &[T]) -> Value {
     list.iter().map(AsRef::as_ref).collect()
 }
 
+/// A number of 64 bits, which JSON has as text.
+pub(super) fn wide(value: impl Into<u64>) -> Value {
+    value.into().to_string().into()
+}
+
 /// `type.v3.Percent`.
 pub(super) fn percent(value: impl Into<f64>) -> Value {
     let mut out = Object::new();

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Writer;
-use super::json::{Object, duration, millionths, texts};
+use super::json::{Object, duration, millionths, texts, wide};
 use super::matching;
 use crate::envoy::config::{
     Action, AppendAction, ClusterSpecifier, CorsPolicy, DirectResponseAction, Fault, FaultAbort, HashPolicy,
@@ -184,8 +184,7 @@ fn retry_policy(policy: &RetryPolicy) -> Value {
         );
     }
     if policy.host_selection_retry_max_attempts != 0 {
-        // 64-bit numbers are texts in JSON.
-        out.set("host_selection_retry_max_attempts", policy.host_selection_retry_max_attempts.to_string());
+        out.set("host_selection_retry_max_attempts", wide(policy.host_selection_retry_max_attempts));
     }
     let codes: Vec<Value> = policy.retriable_status_codes.iter().map(|code| Value::from(*code)).collect();
     out.set_nonempty("retriable_status_codes", codes);

@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::json::{Object, duration};
+use super::json::{Object, duration, wide};
 use crate::envoy::config::{ClusterTuning, OutlierDetection};
 
-/// The fields of the cluster itself, outlier detection apart.
+/// The fields of the cluster itself.
 pub(super) fn set(out: &mut Object, tuning: &ClusterTuning) {
-    // 64-bit numbers are texts in JSON.
     if let Some(size) = tuning.minimum_ring_size {
-        out.set("ring_hash_lb_config", json!({"minimum_ring_size": size.to_string()}));
+        out.set("ring_hash_lb_config", json!({"minimum_ring_size": wide(size)}));
     }
     if let Some(size) = tuning.maglev_table_size {
-        out.set("maglev_lb_config", json!({"table_size": size.to_string()}));
+        out.set("maglev_lb_config", json!({"table_size": wide(size)}));
     }
     if let Some(probes) = tuning.tcp_keepalive {
         let seconds = |value: Option<Duration>| value.map(|value| value.as_secs());

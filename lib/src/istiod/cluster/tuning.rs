@@ -17,13 +17,17 @@ use crate::manifest::schema::scalar;
 const RING_SIZE: u64 = 1024;
 
 impl ResolvedPolicy {
+    /// When endpoints are taken out; `None` where outlier detection is off.
+    pub(in crate::istiod) fn outlier_limits(&self) -> Option<OutlierDetection> {
+        self.outlier_detection.as_ref().map(|(written, _)| outlier_detection(written))
+    }
+
     /// What decides nothing about a request; `None` where there is nothing of it.
     pub(in crate::istiod) fn tuning(&self, discovery_type: DiscoveryType) -> Option<Arc<ClusterTuning>> {
         let pool = self.connection_pool.as_ref().map(|(pool, _)| pool);
         let tcp = pool.and_then(|pool| pool.tcp.as_ref());
         let http = pool.and_then(|pool| pool.http.as_ref());
         let mut out = ClusterTuning {
-            outlier_detection: self.outlier_detection.as_ref().map(|(written, _)| outlier_detection(written)),
             idle_timeout: http
                 .and_then(|http| http.idle_timeout)
                 .or_else(|| tcp.and_then(|tcp| tcp.idle_timeout))

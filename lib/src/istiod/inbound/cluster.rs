@@ -232,7 +232,7 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
         connect_timeout: policy.connect_timeout(config),
         circuit_breakers: policy.circuit_breakers(),
         upstream_bind_config: (!localhost).then(|| passthrough_bind(proxy)),
-        outlier_detection: false,
+        outlier_detection: None,
         locality_weighted: false,
         healthy_panic_threshold: None,
         tuning: policy.tuning(discovery_type),
