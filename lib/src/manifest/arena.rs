@@ -179,7 +179,7 @@ impl<'a> Arena<'a> {
         let end = self.nodes.len() as u32;
         let mut special = false;
         if let Some(Node { content: Content::Mapping(_), .. }) = self.nodes.get(start as usize) {
-            let mut keys: Vec<(Cow<'_, str>, u32)> = Vec::with_capacity(self.children(start + 1, end) / 2);
+            let mut keys: Vec<(Cow<'_, str>, u32)> = Vec::new();
             let mut at = start + 1;
             while at < end {
                 let Some(node) = self.nodes.get(at as usize) else { break };
@@ -269,7 +269,7 @@ impl<'a> Arena<'a> {
             self.merge(at, &mut merged);
             return merged.entries;
         }
-        let mut entries = Vec::with_capacity(self.children(at + 1, *end) / 2);
+        let mut entries = Vec::new();
         let mut key = at + 1;
         while key < *end {
             let value = self.after(key);
