@@ -169,6 +169,8 @@ codes! {
     RouteNotAttached = "route-not-attached", Warning;
     /// istiod takes no rule of a Gateway API route, because of a fault in one of them.
     RouteRefused = "route-refused", Warning;
+    /// No `discoverySelectors` of the mesh configuration select the namespace: istiod sees nothing in it.
+    UnwatchedNamespace = "unwatched-namespace", Note;
     /// A VirtualService names a gateway that no Gateway has; a bare name means the VirtualService's own namespace.
     MissingGateway = "missing-gateway", Warning;
     /// A VirtualService is bound to a gateway whose servers have none of its hosts, so it never applies there.

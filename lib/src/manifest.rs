@@ -29,6 +29,7 @@ mod split;
 pub mod validate;
 pub mod yaml;
 
+pub(crate) use arena::decode_base64;
 pub use builder::ManifestBuilder;
 pub use embedded::parse_mesh_config;
 pub use kind::{Kind, Spec};

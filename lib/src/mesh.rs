@@ -37,6 +37,7 @@ pub mod service_index;
 pub mod virtual_service;
 pub mod virtual_service_index;
 pub mod visibility;
+mod watched;
 pub mod workload;
 mod workload_name;
 
@@ -149,7 +150,9 @@ pub struct Mesh {
     options: MeshOptions,
     config: EffectiveConfig,
     namespaces: IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
+    watched: watched::Watched,
     services: Vec<Arc<Service>>,
+    unwatched_services: Vec<Arc<Service>>,
     service_index: ServiceIndex,
     virtual_services: Vec<Arc<VirtualService>>,
     by_gateway: FxHashMap<SmolStr, Vec<u32>>,
@@ -218,9 +221,31 @@ impl Mesh {
         &self.namespaces
     }
 
-    /// All services, in istiod's order: by creation, then name, then namespace.
+    /// All services that istiod knows, in its order: by creation, then name, then namespace.
     pub fn services(&self) -> &[Arc<Service>] {
         &self.services
+    }
+
+    /// The cluster's Services, also those in namespaces that istiod does not watch.
+    pub fn cluster_services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        let watched = self.services.iter().filter(|service| service.registry == Registry::Kubernetes);
+        watched.chain(&self.unwatched_services)
+    }
+
+    /// The cluster's Service of a host, also one in a namespace that istiod does not watch.
+    pub fn cluster_service(&self, host: &str) -> Option<&Arc<Service>> {
+        let mut watched = self.services_of(host).filter(|service| service.registry == Registry::Kubernetes);
+        watched.next().or_else(|| self.unwatched_services.iter().find(|service| service.hostname == host))
+    }
+
+    /// Whether istiod watches a namespace (`discoverySelectors`); it sees nothing in the others.
+    pub fn is_watched(&self, namespace: &str) -> bool {
+        self.watched.has(namespace)
+    }
+
+    /// Namespaces that are taken to be watched although nobody wrote the labels that `discoverySelectors` ask for.
+    pub fn presumed_watched(&self) -> &[SmolStr] {
+        self.watched.presumed()
     }
 
     /// The services of a host, in istiod's order.

@@ -28,10 +28,12 @@ mod suite {
     mod properties;
     mod re2;
     mod samples;
+    mod told;
     mod trace_contract;
     mod tries;
     mod untranslated;
     mod validation;
     mod visibility;
+    mod watched;
     mod yaml;
 }

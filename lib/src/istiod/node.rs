@@ -130,7 +130,7 @@ pub enum IpMode {
 }
 
 impl IpMode {
-    /// The addresses that stand for every address; the first is the main one. Without dual stack there is only one.
+    /// The address that stands for every address; of two, the main one.
     pub const fn wildcard(self) -> IpAddr {
         match self {
             Self::V4 | Self::Dual => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -138,7 +138,23 @@ impl IpMode {
         }
     }
 
-    /// The loopback address.
+    /// The address that stands for every address of the other family, where there are two.
+    pub const fn extra_wildcard(self) -> Option<IpAddr> {
+        match self {
+            Self::V4 | Self::V6 => None,
+            Self::Dual => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        }
+    }
+
+    /// The loopback address of the other family, where there are two.
+    pub const fn extra_localhost(self) -> Option<IpAddr> {
+        match self {
+            Self::V4 | Self::V6 => None,
+            Self::Dual => Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        }
+    }
+
+    /// The loopback address; of two, the main one.
     pub const fn localhost(self) -> IpAddr {
         match self {
             Self::V4 | Self::Dual => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, ToSmolStr};
 
 use super::attachment::Attached;
 use super::cluster;
@@ -17,14 +17,15 @@ use super::envoy_filter::Patches;
 use super::gateway::GatewayConfig;
 use super::inbound::{self, Inbound, ServiceTarget};
 use super::memo::Memo;
-use super::node::{InterceptionMode, Node, NodeType};
+use super::node::{InterceptionMode, IpMode, Node, NodeType};
 use super::outbound::listener::{self, ListenerKey, ListenerProtocol};
 use super::outbound::{catch_all, route_config};
 use super::scope::{EgressListener, SidecarScope};
 use super::service::ScopedService;
 use super::tracing;
 use crate::envoy::config::{
-    Cluster, FilterChain, Listener, NetworkFilter, Route, RouteConfiguration, RouteSpecifier, Tracing,
+    Cluster, FilterChain, Listener, ListenerAddress, NetworkFilter, Route, RouteConfiguration,
+    RouteSpecifier, Tracing,
 };
 use crate::envoy::domain::strip_port;
 use crate::envoy::xds::{Capture, VirtualHostChoice, Xds};
@@ -266,28 +267,47 @@ impl Proxy {
     /// The listener that a captured outbound connection is handed to.
     fn captured_outbound(&self, destination: IpAddr, port: u16) -> Option<Arc<Listener>> {
         let virtual_outbound = self.virtual_outbound()?;
-        let exact = ListenerKey::socket(destination, port);
-        let wildcard = ListenerKey::socket(self.node.ip_mode().wildcard(), port);
         // Envoy hands a connection to any listener of its destination, real sockets included.
-        [exact, wildcard]
-            .iter()
-            .find_map(|key| self.outbound_listener(key))
+        self.outbound_at(destination, port)
             .or_else(|| self.inbound().direct(destination, port).cloned())
             .or(Some(virtual_outbound))
     }
 
     /// The listener that a connection to a real socket reaches.
     fn direct_outbound(&self, destination: IpAddr, port: u16) -> Option<Arc<Listener>> {
+        self.outbound_at(destination, port).filter(|listener| listener.bind_to_port).or_else(|| {
+            self.http_proxy().filter(|_| self.http_proxy_port() == Some(port) && destination.is_loopback())
+        })
+    }
+
+    /// The outbound listener of an address: of its own, else the one for every address of its family. Envoy:
+    /// `connection_handler_impl.cc: getBalancedHandlerByAddress`.
+    fn outbound_at(&self, destination: IpAddr, port: u16) -> Option<Arc<Listener>> {
         let exact = ListenerKey::socket(destination, port);
-        let wildcard = ListenerKey::socket(self.node.ip_mode().wildcard(), port);
-        [exact, wildcard]
-            .iter()
-            .filter_map(|key| self.outbound_listener(key))
-            .find(|listener| listener.bind_to_port)
-            .or_else(|| {
-                self.http_proxy()
-                    .filter(|_| self.http_proxy_port() == Some(port) && destination.is_loopback())
-            })
+        let main = self.node.ip_mode().wildcard();
+        let mut found = self.outbound_listener(&exact);
+        if found.is_none() && self.node.ip_mode() == IpMode::Dual {
+            found = self.outbound_of_other_address(destination, port);
+        }
+        found.or_else(|| {
+            let listener = self.outbound_listener(&ListenerKey::socket(main, port))?;
+            let takes = |ip: &IpAddr| ip.is_unspecified() && ip.is_ipv6() == destination.is_ipv6();
+            let takes_more =
+                |address: &ListenerAddress| matches!(address, ListenerAddress::Socket(ip, _) if takes(ip));
+            (takes(&main) || listener.additional_addresses.iter().any(takes_more)).then_some(listener)
+        })
+    }
+
+    /// The listener that has an address beside that which it is known by.
+    fn outbound_of_other_address(&self, destination: IpAddr, port: u16) -> Option<Arc<Listener>> {
+        let services = self.mesh.service_index().at_address(&destination.to_smolstr());
+        let services = services.iter().filter_map(|number| self.mesh.services().get(*number as usize));
+        let addresses =
+            services.flat_map(|service| service.all_addresses()).filter_map(|own| own.parse().ok());
+        let wanted = ListenerAddress::Socket(destination, port);
+        addresses
+            .filter_map(|ip: IpAddr| self.outbound_listener(&ListenerKey::socket(ip, port)))
+            .find(|listener| listener.additional_addresses.contains(&wanted))
     }
 
     /// All listeners, outbound ones first.

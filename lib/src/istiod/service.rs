@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::node::{Node, NodeType};
+use super::node::{IpMode, Node, NodeType};
 use super::route::action::DestinationService;
 use crate::mesh::{Registry, Resolution, Service, ServicePort, UNSPECIFIED};
 use crate::origin::Origin;
@@ -146,8 +146,9 @@ impl ScopedService {
         service.default_address.clone()
     }
 
-    /// All addresses for a proxy, the main one first.
-    pub fn addresses(&self, node: &Node) -> Vec<SmolStr> {
+    /// All addresses for a proxy, the main one first; those of one family only, unless istiod's dual stack is on and the
+    /// proxy has both.
+    pub fn addresses(&self, node: &Node, dual_stack: bool) -> Vec<SmolStr> {
         let service = &self.service;
         let mut all: Vec<SmolStr> = Vec::new();
         if !node.metadata.cluster_id.is_empty() {
@@ -161,7 +162,9 @@ impl ScopedService {
                     .cloned(),
             );
         }
-        all.retain(|address| in_family(address, node));
+        if !(dual_stack && node.ip_mode() == IpMode::Dual) {
+            retain_family(&mut all, node);
+        }
         if all.is_empty() && !service.default_address.is_empty() {
             let foreign = !service.cluster_vips.is_empty() && !in_family(&service.default_address, node);
             if !foreign {
@@ -172,10 +175,26 @@ impl ScopedService {
     }
 }
 
+/// Keeps what the proxy can use, of the first one's family where it can use both. istiod: `util/network/ip.go:
+/// FilterAddressesByIPFamily`.
+fn retain_family(addresses: &mut Vec<SmolStr>, node: &Node) {
+    let first = addresses.first().and_then(|address| ip_of(address)).map(|ip| ip.is_ipv6());
+    addresses.retain(|address| in_family(address, node));
+    if node.ip_mode() == IpMode::Dual
+        && let Some(v6) = first
+    {
+        addresses.retain(|address| ip_of(address).is_some_and(|ip| ip.is_ipv6() == v6));
+    }
+}
+
+/// The address, or that of the range.
+fn ip_of(address: &str) -> Option<IpAddr> {
+    address.split('/').next()?.parse().ok()
+}
+
 /// Whether the proxy can use the address. istiod: `netutil.FilterAddressesByIPFamily`.
 fn in_family(address: &str, node: &Node) -> bool {
-    let ip = address.split('/').next().and_then(|ip| ip.parse::<IpAddr>().ok());
-    match ip {
+    match ip_of(address) {
         Some(IpAddr::V4(_)) => node.supports_ipv4() || !node.supports_ipv6(),
         Some(IpAddr::V6(_)) => node.supports_ipv6(),
         None => false,

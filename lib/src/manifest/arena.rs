@@ -416,7 +416,8 @@ fn refuse_what_kubernetes_refuses(text: &str) -> Result<(), SyntaxError> {
     Ok(())
 }
 
-fn decode_base64(text: &str) -> Option<String> {
+/// The text that base64 stands for; `None` for what is not base64, or stands for no text.
+pub(crate) fn decode_base64(text: &str) -> Option<String> {
     let mut bits = 0u32;
     let mut count = 0;
     let mut out = Vec::new();

@@ -13,6 +13,7 @@ use super::auto_address::{AutoAddresses, hash_addresses};
 use super::locality::Nodes;
 use super::service::ServiceDefaults;
 use super::virtual_service::{Naming, merge_delegates};
+use super::watched::Watched;
 use super::workload::{Surroundings, from_pod, from_template, template};
 use super::{
     DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
@@ -47,7 +48,9 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
     let config = EffectiveConfig::new(mesh_config(&manifests, &options, &mut diagnostics));
     let mut addresses = Addresses { next_service: 0, next_pod: 0 };
     let namespaces = namespaces(&manifests);
-    let policies = policies(&manifests);
+    let selectors = config.written.discovery_selectors.as_deref().unwrap_or_default();
+    let watched = Watched::new(selectors, &namespaces, &manifests);
+    let policies = policies(&manifests, &watched);
     if options.features.gateway_api && options.gateway_api_defaults {
         let features = &options.features;
         for (gateway, meta, spec) in
@@ -76,23 +79,33 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         nodes: &nodes,
     };
     let registered = || {
-        let (services, endpoints) =
-            services(&manifests, &options, &config, &policies, &ordered, &lookup, &mut addresses);
-        let index = ServiceIndex::new(&services, &endpoints);
-        (services, endpoints, index)
+        let given = Given {
+            manifests: &manifests,
+            watched: &watched,
+            options: &options,
+            config: &config,
+            policies: &policies,
+            resources: &ordered,
+            workloads: &lookup,
+        };
+        let registered = services(&given, &mut addresses);
+        let index = ServiceIndex::new(&registered.services, &registered.endpoints);
+        (registered, index)
     };
     let ruled = || {
-        let ingresses = ingresses(&manifests, &options, &config, &policies);
-        let written = virtual_services(&manifests, &options, &config);
-        (ingresses, written, destination_rules(&manifests, &options, &config))
+        let ingresses = ingresses(&manifests, &watched, &options, &config, &policies);
+        let written = virtual_services(&manifests, &watched, &options, &config);
+        (ingresses, written, destination_rules(&manifests, &watched, &options, &config))
     };
-    let ((services, endpoints, service_index), ((mut gateways, mut generated), written, destination_rules)) =
+    let ((registered, service_index), ((mut gateways, mut generated), written, destination_rules)) =
         parallel::join(registered, ruled);
+    let Registered { services, unwatched_services, endpoints } = registered;
     if options.features.gateway_api && gateway_api::takes_part(&policies) {
         let has_host =
             |host: &str, namespace: &str| service_index.representative(&services, host, namespace).is_some();
         let given = gateway_api::Given {
             policies: &policies,
+            watched: &watched,
             namespaces: &namespaces,
             cluster_domain: &options.cluster_domain,
             export_to: &config.default_virtual_service_export_to,
@@ -104,7 +117,7 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         generated.extend(made.virtual_services);
         diagnostics.extend(made.diagnostics);
     }
-    gateways.extend(manifests.resources().filter_map(|r| match &r.spec {
+    gateways.extend(watched.resources(&manifests).filter_map(|r| match &r.spec {
         Spec::Gateway(spec) => Some(gateway::from_resource(r, spec)),
         _ => None,
     }));
@@ -115,6 +128,7 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         .sort_by(|a, b| (&a.creation, &a.name, &a.namespace).cmp(&(&b.creation, &b.name, &b.namespace)));
     let virtual_services = merge_delegates(virtual_services);
     let gateways: Vec<Arc<gateway::Gateway>> = gateways.into_iter().map(Arc::new).collect();
+    diagnostics.extend(watched.diagnostics(&manifests));
     diagnostics.extend(arrival::diagnostics(&manifests, &services));
     diagnostics.extend(binding::diagnostics(&virtual_services, &gateways, &policies));
     let mut by_gateway: FxHashMap<SmolStr, Vec<u32>> = FxHashMap::default();
@@ -130,7 +144,9 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         options,
         config,
         namespaces,
+        watched,
         services,
+        unwatched_services,
         service_index,
         virtual_services,
         by_gateway,
@@ -188,9 +204,9 @@ fn namespaces(manifests: &ManifestSet) -> IndexMap<SmolStr, IndexMap<SmolStr, Sm
     out
 }
 
-fn policies(manifests: &ManifestSet) -> Policies {
+fn policies(manifests: &ManifestSet, watched: &Watched) -> Policies {
     let mut p = Policies::default();
-    for r in manifests.resources() {
+    for r in watched.resources(manifests) {
         match &r.spec {
             Spec::Sidecar(s) => p.sidecars.push(r, s),
             Spec::PeerAuthentication(s) => p.peer_authentications.push(r, s),
@@ -296,17 +312,25 @@ fn in_order(manifests: &ManifestSet) -> Vec<&Resource> {
     out
 }
 
-type Registered = (Vec<Arc<Service>>, FxHashMap<EndpointKey, Vec<Endpoint>>);
+/// What services are made of.
+struct Given<'a> {
+    manifests: &'a ManifestSet,
+    watched: &'a Watched,
+    options: &'a MeshOptions,
+    config: &'a EffectiveConfig,
+    policies: &'a Policies,
+    resources: &'a [&'a Resource],
+    workloads: &'a endpoint::Workloads<'a>,
+}
 
-fn services(
-    manifests: &ManifestSet,
-    options: &MeshOptions,
-    config: &EffectiveConfig,
-    policies: &Policies,
-    resources: &[&Resource],
-    workloads: &endpoint::Workloads<'_>,
-    addresses: &mut Addresses,
-) -> Registered {
+struct Registered {
+    services: Vec<Arc<Service>>,
+    unwatched_services: Vec<Arc<Service>>,
+    endpoints: FxHashMap<EndpointKey, Vec<Endpoint>>,
+}
+
+fn services(given: &Given<'_>, addresses: &mut Addresses) -> Registered {
+    let Given { manifests, watched, options, config, policies, resources, workloads } = *given;
     let namespaces = written_namespaces(resources);
     let defaults = ServiceDefaults {
         cluster_domain: &options.cluster_domain,
@@ -330,9 +354,10 @@ fn services(
     }
     let entries = &policies.workload_entries;
     let mut services = Vec::new();
+    let mut unwatched_services = Vec::new();
     let mut endpoints: FxHashMap<EndpointKey, Vec<Endpoint>> = FxHashMap::default();
     let automatic = if options.features.ip_autoallocate {
-        AutoAddresses::new(manifests.resources(), options.assume_addresses)
+        AutoAddresses::new(watched.resources(manifests), options.assume_addresses)
     } else {
         AutoAddresses::default()
     };
@@ -344,7 +369,8 @@ fn services(
                 let key = (r.meta.namespace.clone(), r.meta.name.clone());
                 let list = endpoints.entry((made.hostname.clone(), made.namespace.clone())).or_default();
                 // istiod keeps no endpoints for a Service that nobody sees, though its own namespace can route to it.
-                if service::exported_to(r).is_some_and(|mut list| list.any(|e| e == "~")) {
+                let unexported = service::exported_to(r).is_some_and(|mut list| list.any(|e| e == "~"));
+                if unexported && watched.has(&made.namespace) {
                     services.push(made);
                     continue;
                 }
@@ -364,9 +390,13 @@ fn services(
                 if options.features.k8s_select_workload_entries {
                     list.extend(endpoint::from_workload_entries(&r.meta.namespace, spec, entries));
                 }
-                services.push(made);
+                if watched.has(&made.namespace) {
+                    services.push(made);
+                } else {
+                    unwatched_services.push(Arc::new(made));
+                }
             }
-            Spec::ServiceEntry(spec) => {
+            Spec::ServiceEntry(spec) if watched.sees(r) => {
                 let auto = |host: &SmolStr| automatic.of(r.id, host).cloned();
                 let made = service::from_service_entry(r, spec, &auto, &defaults);
                 // A service for each address, and endpoints for each service. istiod: `serviceentry/conversion.go:
@@ -408,7 +438,7 @@ fn services(
             dns && endpoints.get(&(s.hostname.clone(), s.namespace.clone())).is_none_or(Vec::is_empty);
     }
     resolve_aliases(&mut services);
-    (services.into_iter().map(Arc::new).collect(), endpoints)
+    Registered { services: services.into_iter().map(Arc::new).collect(), unwatched_services, endpoints }
 }
 
 /// Adds ExternalName services to the services that they stand for; chains are followed, loops ignored.
@@ -451,16 +481,16 @@ fn resolve_aliases(services: &mut [Service]) {
 /// Gateways and VirtualServices that istiod makes from Ingresses.
 fn ingresses(
     manifests: &ManifestSet,
+    watched: &Watched,
     options: &MeshOptions,
     config: &EffectiveConfig,
     policies: &Policies,
 ) -> (Vec<gateway::Gateway>, Vec<virtual_service::VirtualService>) {
     let named_port = |namespace: &str, name: &str, port: &str| {
-        manifests.resources().filter(|r| r.meta.name == name && r.meta.namespace == namespace).find_map(|r| {
-            match &r.spec {
-                Spec::Service(spec) => spec.ports.iter().find(|p| p.name == port).map(|p| p.port),
-                _ => None,
-            }
+        let named = |r: &&Resource| r.meta.name == name && r.meta.namespace == namespace;
+        watched.resources(manifests).filter(named).find_map(|r| match &r.spec {
+            Spec::Service(spec) => spec.ports.iter().find(|p| p.name == port).map(|p| p.port),
+            _ => None,
         })
     };
     let around = ingress::Surroundings {
@@ -475,12 +505,13 @@ fn ingresses(
 /// The VirtualServices that are written.
 fn virtual_services(
     manifests: &ManifestSet,
+    watched: &Watched,
     options: &MeshOptions,
     config: &EffectiveConfig,
 ) -> Vec<virtual_service::VirtualService> {
     let naming =
         Naming { domain: &options.resource_domain, export_to: &config.default_virtual_service_export_to };
-    let written = manifests.resources().filter_map(|r| match &r.spec {
+    let written = watched.resources(manifests).filter_map(|r| match &r.spec {
         Spec::VirtualService(spec) => Some(virtual_service::from_resource(r, spec, naming)),
         _ => None,
     });
@@ -489,10 +520,11 @@ fn virtual_services(
 
 fn destination_rules(
     manifests: &ManifestSet,
+    watched: &Watched,
     options: &MeshOptions,
     config: &EffectiveConfig,
 ) -> DestinationRules {
-    let rules = manifests.resources().filter_map(|r| match &r.spec {
+    let rules = watched.resources(manifests).filter_map(|r| match &r.spec {
         Spec::DestinationRule(spec) => Some((r, spec.as_ref())),
         _ => None,
     });

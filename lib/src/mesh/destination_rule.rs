@@ -132,14 +132,16 @@ impl DestinationRules {
         self.exported_from(&self.root_namespace, host, client)
     }
 
+    /// istiod: `push_context.go: getExportedDestinationRuleFromNamespace`.
     fn exported_from(&self, owner: &str, host: &str, client: &str) -> Vec<Arc<DestinationRule>> {
         let rules = self.exported.get(owner).and_then(|r| r.most_specific(host));
         rules
             .into_iter()
             .flatten()
             .filter(|r| {
-                r.export_to.is_empty()
-                    || r.export_to.iter().any(|e| e == "*" || e == client || (e == "." && owner == client))
+                // A `.` beside other namespaces is not taken for the owner's: of the root namespace, whose own proxies
+                // look here, such a rule holds for the others alone.
+                r.export_to.is_empty() || r.export_to.iter().any(|e| e == "*" || e == client)
             })
             .cloned()
             .collect()

@@ -300,14 +300,13 @@ pub(crate) fn from_selector(
         return out;
     }
     for (index, workload) in workloads.selected(namespace, &spec.selector) {
-        let Some(ip) = workload.ips.first().copied() else { continue };
-        for port in &spec.ports {
-            if port.protocol == "UDP" {
-                continue;
-            }
+        let ports = spec.ports.iter().filter(|port| port.protocol != "UDP");
+        for (ip, port) in
+            ips_for(spec, workload).into_iter().flat_map(|ip| ports.clone().map(move |port| (ip, port)))
+        {
             let number = match &port.target_port {
                 Some(schema::IntOrString::Int(i)) => u16::try_from(*i).ok(),
-                Some(schema::IntOrString::String(name)) => workload.named_port(name),
+                Some(schema::IntOrString::String(name)) => workload.named_port(name, &port.protocol),
                 None => u16::try_from(port.port).ok(),
             };
             let Some(number) = number else { continue };
@@ -321,6 +320,18 @@ pub(crate) fn from_selector(
         }
     }
     out
+}
+
+/// The addresses of a workload that a Service's endpoints have: the first of each of the Service's address families.
+fn ips_for(spec: &ServiceSpec, workload: &Workload) -> Vec<IpAddr> {
+    let mut own: Vec<IpAddr> = spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    if own.is_empty() {
+        own.extend(spec.cluster_ip.parse::<IpAddr>());
+    }
+    let of_family = |own: &IpAddr| workload.ips.iter().find(|ip| ip.is_ipv6() == own.is_ipv6()).copied();
+    let found: Vec<IpAddr> = own.iter().filter_map(of_family).collect();
+    // A Service without an address of its own says nothing of families: its pods' first address counts.
+    if found.is_empty() { workload.ips.first().copied().into_iter().collect() } else { found }
 }
 
 /// Endpoints that a Service has from WorkloadEntries.

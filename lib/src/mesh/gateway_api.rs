@@ -13,6 +13,7 @@ use self::listener::Listeners;
 use self::parent::Attached;
 use self::reference::{ParentKind, RouteKind};
 use super::policy::Config;
+use super::watched::Watched;
 use super::{ExportTo, Gateway, Generator, Policies, VirtualService};
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::manifest::schema::gateway_api::ParentReference;
@@ -78,6 +79,7 @@ type Namespaces = IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>;
 /// What [`Surroundings::new`] is made of.
 pub(crate) struct Given<'a> {
     pub policies: &'a Policies,
+    pub watched: &'a Watched,
     pub namespaces: &'a Namespaces,
     pub cluster_domain: &'a str,
     pub export_to: &'a [SmolStr],
@@ -87,11 +89,12 @@ pub(crate) struct Given<'a> {
 
 impl<'a> Surroundings<'a> {
     pub(crate) fn new(manifests: &'a ManifestSet, given: Given<'a>) -> Self {
-        let Given { policies, namespaces, cluster_domain, export_to, api_defaults, has_host } = given;
+        let Given { policies, watched, namespaces, cluster_domain, export_to, api_defaults, has_host } =
+            given;
         let mut services = FxHashMap::default();
         let mut service_entries = FxHashMap::default();
         let mut config_maps = FxHashMap::default();
-        for resource in manifests.resources() {
+        for resource in watched.resources(manifests) {
             let key = (resource.meta.namespace.as_str(), resource.meta.name.as_str());
             match &resource.spec {
                 Spec::Service(_) => drop(services.insert(key, resource)),

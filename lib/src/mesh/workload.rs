@@ -33,8 +33,17 @@ pub struct ContainerInfo {
     pub run_as_user: Option<i64>,
     /// The group it runs as, where written.
     pub run_as_group: Option<i64>,
-    /// Named ports.
-    pub ports: Vec<(SmolStr, u16)>,
+}
+
+/// A port that a container gives a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    /// The name.
+    pub name: SmolStr,
+    /// Kubernetes' protocol: `TCP`, `UDP` or `SCTP`.
+    pub protocol: SmolStr,
+    /// The number.
+    pub number: u16,
 }
 
 /// Something that runs, with an address.
@@ -56,6 +65,8 @@ pub struct Workload {
     pub service_account: SmolStr,
     /// Containers, without the proxy's.
     pub containers: Vec<ContainerInfo>,
+    /// Ports that containers name, the proxy's among them.
+    pub named_ports: Vec<NamedPort>,
     /// Environment of the proxy's container, where it is written.
     pub proxy_env: Vec<(SmolStr, SmolStr)>,
     /// Its proxy.
@@ -94,9 +105,13 @@ impl Workload {
         format_smolstr!("{}/{}", self.namespace, self.name)
     }
 
-    /// The number of a port that a container names.
-    pub fn named_port(&self, name: &str) -> Option<u16> {
-        self.containers.iter().flat_map(|c| &c.ports).find(|(n, _)| n == name).map(|(_, p)| *p)
+    /// The number of a port that a container names; no protocol is TCP.
+    ///
+    /// istiod: `serviceregistry/kube/controller/util.go: FindPort`.
+    pub fn named_port(&self, name: &str, protocol: &str) -> Option<u16> {
+        let protocol = protocol_or_tcp(protocol);
+        let found = self.named_ports.iter().find(|port| port.name == name && port.protocol == protocol);
+        found.map(|port| port.number)
     }
 }
 
@@ -118,15 +133,12 @@ pub(crate) fn from_pod(
     let mut ips: Vec<IpAddr> = Vec::new();
     let mut ready = true;
     if let Some(status) = status {
-        ips.extend(
-            status
-                .pod_ips
-                .iter()
-                .map(|p| &p.ip)
-                .chain([&status.pod_ip])
-                .filter_map(|ip| ip.parse::<IpAddr>().ok()),
-        );
-        ips.dedup();
+        let written = status.pod_ips.iter().map(|p| &p.ip).chain([&status.pod_ip]);
+        for ip in written.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
+            if !ips.contains(&ip) {
+                ips.push(ip);
+            }
+        }
         ready = status.conditions.iter().find(|c| c.type_ == "Ready").is_none_or(|c| c.status == "True");
     }
     let assumed = ips.is_empty();
@@ -201,6 +213,7 @@ fn build(
             .filter(|c| c.name != "istio-proxy")
             .map(|c| container(c, spec))
             .collect(),
+        named_ports: named_ports(spec),
         proxy_env: own_proxy
             .map(|c| c.env.iter().filter_map(|e| Some((e.name.clone(), e.value.clone()?))).collect())
             .unwrap_or_default(),
@@ -228,12 +241,25 @@ fn container(container: &Container, spec: &PodSpec) -> ContainerInfo {
         name: container.name.clone(),
         run_as_user: own.and_then(|s| s.run_as_user).or_else(|| pod.and_then(|s| s.run_as_user)),
         run_as_group: own.and_then(|s| s.run_as_group).or_else(|| pod.and_then(|s| s.run_as_group)),
-        ports: container
-            .ports
-            .iter()
-            .map(|p| (p.name.clone(), u16::try_from(p.container_port).unwrap_or(0)))
-            .collect(),
     }
+}
+
+/// The ports that containers name; of those that run before, only sidecars stay.
+fn named_ports(spec: &PodSpec) -> Vec<NamedPort> {
+    let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
+    ports
+        .filter(|port| !port.name.is_empty())
+        .map(|port| NamedPort {
+            name: port.name.clone(),
+            protocol: protocol_or_tcp(&port.protocol).into(),
+            number: u16::try_from(port.container_port).unwrap_or(0),
+        })
+        .collect()
+}
+
+fn protocol_or_tcp(written: &str) -> &str {
+    if written.is_empty() { "TCP" } else { written }
 }
 
 fn proxy_of(

@@ -146,6 +146,7 @@ impl Workload {
                 && self.proxy == other.proxy
                 && self.service_account == other.service_account
                 && self.containers == other.containers
+                && self.named_ports == other.named_ports
                 && self.routing_annotations() == other.routing_annotations()
                 && self.routing_labels() == other.routing_labels())
     }

@@ -84,13 +84,12 @@ impl Resolver<'_> {
         if let Some(answer) = self.agent.and_then(|proxy| self.agent_answer(proxy, name)) {
             return Some(answer);
         }
-        if let Some(service) = self.mesh.services_of(name).find(|s| s.registry == Registry::Kubernetes) {
+        if let Some(service) = self.mesh.cluster_service(name) {
             return Some(self.service(service, depth));
         }
         // A pod of a headless service.
         let (pod, rest) = name.split_once('.')?;
-        let service =
-            self.mesh.services_of(rest).find(|s| s.registry == Registry::Kubernetes && s.is_headless())?;
+        let service = self.mesh.cluster_service(rest).filter(|service| service.is_headless())?;
         let endpoints = self.mesh.endpoints(&service.hostname, &service.namespace);
         let endpoint = endpoints.iter().find(|endpoint| {
             let workload = endpoint.workload.and_then(|i| self.mesh.workloads().get(i as usize));

@@ -9,7 +9,7 @@ use super::error::TraceError;
 use super::query::{Query, ToGateway};
 use crate::manifest::{Spec, Status};
 use crate::mesh::gateway::{Gateway, GatewaySelector, Server, without_namespace};
-use crate::mesh::{Mesh, ProxyKind, Registry, Service, Workload, host, selects};
+use crate::mesh::{Mesh, ProxyKind, Service, Workload, host, selects};
 
 /// The name of a client outside of the cluster.
 pub(super) const OUTSIDE: &str = "outside";
@@ -120,12 +120,10 @@ pub(super) struct Entrance<'a> {
 /// The Services in front of gateways.
 fn gateways(mesh: &Mesh) -> Vec<&Service> {
     let routers: Vec<&Workload> = mesh.workloads().iter().filter(|w| w.proxy == ProxyKind::Gateway).collect();
-    mesh.services()
-        .iter()
+    mesh.cluster_services()
         .map(AsRef::as_ref)
         .filter(|s: &&Service| {
-            s.registry == Registry::Kubernetes
-                && !s.selector.is_empty()
+            !s.selector.is_empty()
                 && routers.iter().any(|w| w.namespace == s.namespace && selects(&s.selector, &w.labels))
         })
         .collect()

@@ -14,14 +14,14 @@ use super::query::Query;
 use super::walk;
 use crate::envoy::ProxyFacts;
 use crate::istiod::{InterceptionMode, Node, Proxy};
-use crate::mesh::{Mesh, ProxyKind, Registry};
+use crate::mesh::{Mesh, ProxyKind, Service};
 
 /// Answers questions about a mesh, and remembers what its proxies were told. Shared by threads.
 #[derive(Debug)]
 pub struct Tracer {
     mesh: Arc<Mesh>,
     members: RwLock<FxHashMap<usize, Arc<Member>>>,
-    by_address: OnceLock<FxHashMap<IpAddr, u32>>,
+    by_address: OnceLock<FxHashMap<IpAddr, Arc<Service>>>,
 }
 
 /// A workload's proxy, and how traffic reaches it.
@@ -81,20 +81,17 @@ impl Tracer {
         Some(members.entry(workload).or_insert(member).clone())
     }
 
-    /// The Service at a cluster address, by its place in [`Mesh::services`].
-    pub(super) fn service_at(&self, address: IpAddr) -> Option<usize> {
+    /// The Service at a cluster address.
+    pub(super) fn service_at(&self, address: IpAddr) -> Option<&Service> {
         let index = self.by_address.get_or_init(|| {
             let mut index = FxHashMap::default();
-            for (place, service) in self.mesh.services().iter().enumerate() {
-                if service.registry != Registry::Kubernetes {
-                    continue;
-                }
+            for service in self.mesh.cluster_services() {
                 for ip in service.cluster_vips.iter().filter_map(|vip| vip.parse::<IpAddr>().ok()) {
-                    index.entry(ip).or_insert(place as u32);
+                    index.entry(ip).or_insert_with(|| service.clone());
                 }
             }
             index
         });
-        index.get(&address).map(|place| *place as usize)
+        index.get(&address).map(AsRef::as_ref)
     }
 }

@@ -235,6 +235,8 @@ pub struct TcpProxy {
     pub stat_prefix: SmolStr,
     /// One cluster with weight 1, or several with their weights.
     pub clusters: Vec<WeightedTcpCluster>,
+    /// Whether `mongo_proxy` reads along for its statistics; it changes and closes nothing.
+    pub mongo_proxy: bool,
     /// Who made it.
     pub origin: Origin,
 }

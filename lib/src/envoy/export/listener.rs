@@ -12,6 +12,7 @@ use crate::envoy::config::{
 };
 
 const LISTENER_FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.listener";
+const MONGO_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy";
 const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const DOWNSTREAM_TLS: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
@@ -154,6 +155,11 @@ fn filter_chain(writer: &Writer<'_>, listener: &Listener, chain: &FilterChain, r
             }
         })
         .collect();
+    if let NetworkFilter::TcpProxy(proxy) = &chain.terminal
+        && proxy.mongo_proxy
+    {
+        filters.push(mongo_proxy(proxy));
+    }
     filters.push(match &chain.terminal {
         NetworkFilter::HttpConnectionManager(manager) => {
             http::connection_manager(writer, &listener.name, manager, routes)
@@ -198,6 +204,13 @@ fn filter_chain_match(condition: &FilterChainMatch) -> Object {
     );
     out.set_nonempty("application_protocols", texts(&condition.application_protocols));
     out
+}
+
+/// istiod: `networkfilter.go: buildMongoFilter`.
+fn mongo_proxy(proxy: &TcpProxy) -> Value {
+    let mut out = Object::typed(MONGO_PROXY);
+    out.set("stat_prefix", proxy.stat_prefix.as_str());
+    json!({"name": "envoy.filters.network.mongo_proxy", "typed_config": Value::from(out)})
 }
 
 fn tcp_proxy(writer: &Writer<'_>, proxy: &TcpProxy) -> Value {

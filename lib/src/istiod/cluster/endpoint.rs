@@ -62,9 +62,25 @@ pub fn service_accounts(proxy: &Proxy, target: &Target<'_>) -> Vec<SmolStr> {
         })
         .chain(service.service().subject_alt_names.iter().cloned())
         .collect();
+    expand_trust_domains(&mut out, mesh.config().written.trust_domain_aliases.as_deref().unwrap_or_default());
     out.sort();
     out.dedup();
     out
+}
+
+/// Adds each identity under the other names of the trust domain. istiod: `pkg/spiffe/spiffe.go:
+/// ExpandWithTrustDomains`.
+fn expand_trust_domains(identities: &mut Vec<SmolStr>, aliases: &[SmolStr]) {
+    for index in 0..identities.len() {
+        let path = identities.get(index).and_then(|id| id.strip_prefix("spiffe://")?.split_once('/'));
+        let path = path.map(|(_, path)| SmolStr::new(path));
+        // Whatever is not `ns/NAMESPACE/sa/ACCOUNT` is taken as it is.
+        let is_identity =
+            |path: &SmolStr| matches!(path.split('/').collect::<Vec<_>>()[..], ["ns", _, "sa", _]);
+        if let Some(path) = path.filter(is_identity) {
+            identities.extend(aliases.iter().map(|domain| format_smolstr!("spiffe://{domain}/{path}")));
+        }
+    }
 }
 
 /// Endpoints as istiod sends them: addresses only, no names.

@@ -305,7 +305,8 @@ fn tcp(
         &|host| proxy.scope().service(host).map(|service| service.destination()),
         origin,
     );
-    NetworkFilter::TcpProxy(Arc::new(tcp))
+    let mongo_proxy = server.protocol == Protocol::Mongo;
+    NetworkFilter::TcpProxy(Arc::new(TcpProxy { mongo_proxy, ..tcp }))
 }
 
 /// One chain for each cluster that an SNI of Istio's mutual TLS can name.
@@ -330,6 +331,7 @@ fn auto_passthrough(proxy: &Proxy, server: &Server) -> Vec<Chain> {
                         weight: 1,
                         origin: service.origin().clone(),
                     }],
+                    mongo_proxy: port.protocol == Protocol::Mongo,
                     origin: origin.clone(),
                 };
                 out.push(Chain {

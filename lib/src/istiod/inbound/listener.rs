@@ -342,6 +342,7 @@ fn tcp_proxy(config: &ChainConfig) -> TcpProxy {
             weight: 1,
             origin: config.origin.clone(),
         }],
+        mongo_proxy: config.protocol == Protocol::Mongo,
         origin: config.origin.clone(),
     }
 }
@@ -352,6 +353,7 @@ fn blackhole(port: u16) -> FilterChain {
     let proxy = TcpProxy {
         stat_prefix: BLACK_HOLE_CLUSTER,
         clusters: vec![WeightedTcpCluster { name: BLACK_HOLE_CLUSTER, weight: 1, origin: origin.clone() }],
+        mongo_proxy: false,
         origin: origin.clone(),
     };
     FilterChain {

@@ -51,9 +51,9 @@ fn kubernetes_targets(mesh: &Mesh, node: &Node) -> Vec<ServiceTarget> {
     }
     let Some(pod) = pod(mesh, node, ip) else {
         // Only the proxy's own word: nothing says what a port's name stands for, and istiod then takes port 0.
-        return selected(mesh, &node.namespace, &node.labels, &|name| Some(name.parse().unwrap_or(0)));
+        return selected(mesh, &node.namespace, &node.labels, &|name, _| Some(name.parse().unwrap_or(0)));
     };
-    let found = selected(mesh, &pod.namespace, &pod.labels, &|name| pod.named_port(name));
+    let found = selected(mesh, &pod.namespace, &pod.labels, &|name, protocol| pod.named_port(name, protocol));
     let selects_pod = |service: &Service| is_selected(service, &pod.labels);
     if kubernetes_services(mesh, &pod.namespace).any(|service| selects_pod(service)) {
         return found;
@@ -96,7 +96,7 @@ fn selected(
     mesh: &Mesh,
     namespace: &str,
     labels: &IndexMap<SmolStr, SmolStr>,
-    named_port: &dyn Fn(&str) -> Option<u16>,
+    named_port: &dyn Fn(&str, &str) -> Option<u16>,
 ) -> Vec<ServiceTarget> {
     let mut out = Vec::new();
     for service in kubernetes_services(mesh, namespace).filter(|service| is_selected(service, labels)) {
@@ -104,7 +104,7 @@ fn selected(
         for (port, written) in service.ports.iter().zip(written_ports(mesh, service)) {
             let target_port = match &written.target_port {
                 Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
-                Some(IntOrString::String(name)) => named_port(name),
+                Some(IntOrString::String(name)) => named_port(name, &written.protocol),
                 None => Some(port.number),
             };
             let Some(target_port) = target_port else { continue };

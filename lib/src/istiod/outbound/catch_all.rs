@@ -45,6 +45,7 @@ pub fn tcp_chain(name: SmolStr, cluster: SmolStr, origin: Origin) -> FilterChain
     let proxy = TcpProxy {
         stat_prefix: cluster.clone(),
         clusters: vec![WeightedTcpCluster { name: cluster, weight: 1, origin: origin.clone() }],
+        mongo_proxy: false,
         origin: origin.clone(),
     };
     FilterChain {
@@ -199,6 +200,8 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
     let port = proxy.http_proxy_port()?;
     let origin = Origin::default("MeshConfig proxyHttpPort");
     let address = proxy.node().ip_mode().localhost();
+    let additional = proxy.node().ip_mode().extra_localhost().into_iter();
+    let additional = additional.map(|address| ListenerAddress::Socket(address, port));
     let name = format_smolstr!("{address}_{port}");
     let manager = connection_manager::build(ConnectionManagerOptions {
         class: ListenerClass::SidecarOutbound,
@@ -223,7 +226,7 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
     Some(Listener {
         name,
         address: ListenerAddress::Socket(address, port),
-        additional_addresses: Vec::new(),
+        additional_addresses: additional.collect(),
         bind_to_port: true,
         use_original_dst: false,
         traffic_direction: TrafficDirection::Outbound,

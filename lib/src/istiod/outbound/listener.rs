@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use indexmap::IndexSet;
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::conflict::{Conflict, Entry, is_well_known_conflict, merge_filter_chains, parse_cidr};
 use super::domains::Speaker;
@@ -228,17 +228,25 @@ fn asked_for<'a>(
 }
 
 impl Bind {
+    /// Binds to every address of the proxy's families, whether or not istiod's dual stack is on. istiod:
+    /// `listener_address.go: getWildcardsAndLocalHost`.
+    fn set_wildcard(&mut self, mode: IpMode) {
+        self.primary = mode.wildcard().to_smolstr();
+        self.extra = mode.extra_wildcard().map(|ip| ip.to_smolstr()).into_iter().collect();
+    }
+
     /// Where the listeners of an egress listener are bound; an empty address leaves it to the services.
     fn of(proxy: &Proxy, egress: &EgressListener) -> Self {
         let to_port = proxy.binds_to_port(egress);
-        let primary = if !egress.bind.is_empty() {
-            egress.bind.clone()
+        let mode = proxy.node().ip_mode();
+        if !egress.bind.is_empty() {
+            Self { primary: egress.bind.clone(), extra: Vec::new(), to_port }
         } else if to_port {
-            format_smolstr!("{}", proxy.node().ip_mode().localhost())
+            let extra = mode.extra_localhost().map(|ip| ip.to_smolstr());
+            Self { primary: mode.localhost().to_smolstr(), extra: extra.into_iter().collect(), to_port }
         } else {
-            SmolStr::default()
-        };
-        Self { primary, extra: Vec::new(), to_port }
+            Self { primary: SmolStr::default(), extra: Vec::new(), to_port }
+        }
     }
 }
 
@@ -262,7 +270,7 @@ fn pod_targets(
         .map(|pod| {
             let mut bind = base.clone();
             if single {
-                bind.primary = format_smolstr!("{}", proxy.node().ip_mode().wildcard());
+                bind.set_wildcard(proxy.node().ip_mode());
                 return (bind, Some(pod));
             }
             let mut addresses = pod.into_iter();
@@ -284,16 +292,20 @@ impl<'a> Contribution<'a> {
         pods: Option<Vec<SmolStr>>,
     ) -> Self {
         let node = proxy.node();
-        let wildcard = format_smolstr!("{}", node.ip_mode().wildcard());
+        let mode = node.ip_mode();
         let mut cidrs = Vec::new();
         if bind.primary.is_empty() {
             if ListenerProtocol::of(port.protocol) == Some(ListenerProtocol::Http) {
-                bind.primary = wildcard;
+                bind.set_wildcard(mode);
             } else {
                 let address = address_of(proxy, service);
-                let extra: Vec<SmolStr> = service.addresses(node).into_iter().skip(1).collect();
+                let mut extra: Vec<SmolStr> =
+                    service.addresses(node, proxy.mesh().features().dual_stack).into_iter().skip(1).collect();
+                if !service.is_kubernetes() && address == UNSPECIFIED {
+                    extra.extend(mode.extra_wildcard().map(|ip| ip.to_smolstr()));
+                }
                 if address.contains('/') {
-                    bind.primary = wildcard;
+                    bind.set_wildcard(mode);
                     cidrs.push(address);
                     cidrs.extend(extra);
                 } else {

@@ -200,6 +200,7 @@ fn with_context<T>(
     f(&PortContext {
         egress,
         node: proxy.node(),
+        dual_stack: proxy.mesh().features().dual_stack,
         speaker: Speaker::of(proxy),
         port,
         has_routes: &|virtual_service| !proxy.routes(number, virtual_service, port).is_empty(),
@@ -215,8 +216,14 @@ pub fn virtual_service_routes(
 ) -> Vec<Arc<Route>> {
     let Some(virtual_service) = egress.virtual_service(number) else { return Vec::new() };
     let headers = proxy.headers(ListenerClass::SidecarOutbound);
-    let context =
-        PortContext { egress, node: proxy.node(), speaker: Speaker::of(proxy), port, has_routes: &|_| true };
+    let context = PortContext {
+        egress,
+        node: proxy.node(),
+        dual_stack: proxy.mesh().features().dual_stack,
+        speaker: Speaker::of(proxy),
+        port,
+        has_routes: &|_| true,
+    };
     let lookup_service = |host: &str| {
         let service = egress.service(context.registry(host)?)?;
         let mut destination = service.destination();

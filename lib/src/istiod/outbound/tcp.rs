@@ -104,6 +104,13 @@ pub struct TcpOptions<'a> {
     pub lookup_service: &'a dyn Fn(&str) -> Option<DestinationService>,
 }
 
+impl TcpOptions<'_> {
+    /// Whether the port's protocol is read along. istiod: `networkfilter.go: buildNetworkFiltersStack`.
+    fn mongo_proxy(&self) -> bool {
+        self.port.protocol == Protocol::Mongo
+    }
+}
+
 /// The chains of a TCP, TLS or sniffed port, without the HTTP chain.
 pub fn filter_chains(options: &TcpOptions<'_>) -> Vec<ChainOptions> {
     if is_tls(options.port.protocol) { tls_chains(options) } else { tcp_chains(options) }
@@ -244,6 +251,7 @@ fn default_chain(options: &TcpOptions<'_>, sni_hosts: Vec<SmolStr>) -> ChainOpti
     let proxy = TcpProxy {
         stat_prefix: cluster.clone(),
         clusters: vec![WeightedTcpCluster { name: cluster, weight: 1, origin: origin.clone() }],
+        mongo_proxy: options.mongo_proxy(),
         origin: origin.clone(),
     };
     let sni_forward_proxy =
@@ -265,13 +273,10 @@ fn tcp_proxy(
     origin: &Origin,
     options: &TcpOptions<'_>,
 ) -> TcpProxy {
-    weighted_tcp_proxy(
-        destinations,
-        format_smolstr!("{}.{}", virtual_service.name, virtual_service.namespace),
-        options.port.number,
-        options.lookup_service,
-        origin,
-    )
+    let stat_prefix = format_smolstr!("{}.{}", virtual_service.name, virtual_service.namespace);
+    let port = options.port.number;
+    let proxy = weighted_tcp_proxy(destinations, stat_prefix, port, options.lookup_service, origin);
+    TcpProxy { mongo_proxy: options.mongo_proxy(), ..proxy }
 }
 
 /// The TCP proxy for destinations with weights; shared with gateways.
@@ -298,7 +303,7 @@ pub fn weighted_tcp_proxy(
         [cluster] if single => cluster.name.clone(),
         _ => stat_prefix,
     };
-    TcpProxy { stat_prefix, clusters, origin: origin.clone() }
+    TcpProxy { stat_prefix, clusters, mongo_proxy: false, origin: origin.clone() }
 }
 
 /// Whether a match can apply to this proxy and port; all conditions have to hold.

@@ -25,6 +25,8 @@ pub struct PortContext<'a> {
     pub egress: &'a EgressListener,
     /// The proxy.
     pub node: &'a Node,
+    /// Whether istiod's dual stack is on.
+    pub dual_stack: bool,
     /// Who asks, which decides how names are abbreviated.
     pub speaker: Speaker<'a>,
     /// The port; 0 takes all ports of every service.
@@ -264,7 +266,7 @@ fn keep_domains(
             let source = DomainSource {
                 hostname,
                 aliases: service.aliases(),
-                addresses: &service.addresses(context.node),
+                addresses: &service.addresses(context.node, context.dual_stack),
                 headless: service.is_headless(),
             };
             let domains = domains::generate(source, suffix, context.speaker);

@@ -5,6 +5,7 @@
 use smol_str::SmolStr;
 
 use crate::envoy::config::{Action, DirectResponseAction, PathRedirect, RedirectAction};
+use crate::manifest::decode_base64;
 use crate::manifest::schema::istio::{HttpBody, HttpDirectResponse, HttpRedirect, RedirectPortSelection};
 use crate::origin::Origin;
 
@@ -70,7 +71,9 @@ pub fn translate_redirect(
 /// Translates a `directResponse` block written at `origin`.
 pub fn translate_direct_response(response: &HttpDirectResponse, origin: Origin) -> Action {
     let body = response.body.as_ref().map(|body| match body {
-        HttpBody::String(text) | HttpBody::Bytes(text) => text.clone(),
+        HttpBody::String(text) => text.clone(),
+        // A text that is not base64 is no resource that the API server takes.
+        HttpBody::Bytes(encoded) => decode_base64(encoded).map(SmolStr::from).unwrap_or_default(),
         HttpBody::Unset => SmolStr::default(),
     });
     Action::DirectResponse(DirectResponseAction {

@@ -29,7 +29,6 @@ pub(super) const NOT_YET: &[(Kind, &str)] = &[
     (Sidecar, "spec.ingress[].tls.cipherSuites"),
     (Sidecar, "spec.ingress[].tls.caCrl"),
     (ProxyConfig, "spec.environmentVariables"),
-    (IstioOperator, "spec.meshConfig.discoverySelectors"),
     (IstioOperator, "spec.meshConfig.serviceEntryVisibility"),
 ];
 

@@ -92,7 +92,7 @@ schema! {
     Container {
         name: SmolStr, image: SmolStr, ports: Vec<ContainerPort>, security_context: Option<ContainerSecurityContext>,
         env: Vec<EnvVar>, args: Vec<SmolStr>, command: Option<Ignored>, working_dir: Option<Ignored>, env_from: Option<Ignored>,
-        resources: Option<Ignored>, resize_policy: Option<Ignored>, restart_policy: Option<Ignored>,
+        resources: Option<Ignored>, resize_policy: Option<Ignored>, restart_policy: Option<SmolStr>,
         restart_policy_rules: Option<Ignored>, volume_mounts: Option<Ignored>, volume_devices: Option<Ignored>,
         liveness_probe: Option<Ignored>, readiness_probe: Option<Ignored>, startup_probe: Option<Ignored>,
         lifecycle: Option<Ignored>, termination_message_path: Option<Ignored>, termination_message_policy: Option<Ignored>,

@@ -293,10 +293,7 @@ impl Walk<'_> {
             return;
         }
         if let Some(service) = self.tracer.service_at(flight.address) {
-            let services = self.mesh.services();
-            if let Some(service) = services.get(service) {
-                self.kubernetes_service(service, flight);
-            }
+            self.kubernetes_service(service, flight);
             return;
         }
         let name = flight.name.clone();

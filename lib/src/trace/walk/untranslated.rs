@@ -50,16 +50,17 @@ impl Walk<'_> {
     pub(super) fn assume_untranslated_mesh_config(&mut self) -> Vec<SmolStr> {
         let written = &self.mesh.config().written;
         let fields = [
-            ("discoverySelectors", written.discovery_selectors.as_ref().is_some_and(|all| !all.is_empty())),
             ("serviceEntryVisibility", written.service_entry_visibility.is_some()),
             ("zoneAwareLbSetting", written.zone_aware_lb_setting.is_some()),
         ];
         let fields = fields.into_iter().filter_map(|(field, is_written)| is_written.then_some(field));
-        fields
-            .map(|field| {
-                self.assume(format!("MeshConfig {field} is not translated: taken to change nothing"))
-            })
-            .collect()
+        let untranslated =
+            fields.map(|field| format!("MeshConfig {field} is not translated: taken to change nothing"));
+        let presumed = self.mesh.presumed_watched().iter().map(|namespace| {
+            format!("discoverySelectors select the namespace {namespace}, whose labels are not written")
+        });
+        let assumed: Vec<String> = untranslated.chain(presumed).collect();
+        assumed.into_iter().map(|text| self.assume(text)).collect()
     }
 
     fn assume_nothing_changes(&mut self, resource: ResourceId, field: &str) -> SmolStr {

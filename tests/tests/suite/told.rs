@@ -1,0 +1,192 @@
+//! What istiod tells a proxy in the corners: pods and Services of two address families, named ports, identities.
+//!
+//! Each answer was asked of istiod's own code (1.32).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dryroute::envoy::Capture;
+use dryroute::envoy::Xds;
+use dryroute::envoy::config::{ListenerAddress, NetworkFilter};
+use dryroute::istiod::{Node, Proxy};
+use dryroute::manifest::{Loader, parse_mesh_config};
+use dryroute::mesh::{Features, Mesh, MeshOptions};
+
+fn told(manifests: &str, pod: &str, mesh_config: &str, features: Features) -> Proxy {
+    let options = MeshOptions {
+        mesh_config: parse_mesh_config("mesh", mesh_config).0,
+        features,
+        ..MeshOptions::default()
+    };
+    let mesh = Arc::new(Mesh::new(Loader::new().text("m.yaml", manifests).load(), options));
+    let node = Node::of(&mesh, mesh.workloads().iter().find(|w| w.name == pod).unwrap()).unwrap();
+    Proxy::new(mesh, node)
+}
+
+fn by_default(manifests: &str, pod: &str) -> Proxy {
+    told(manifests, pod, "", Features::default())
+}
+
+fn pod(name: &str, ips: &str, app_ports: &str, proxy_ports: &str, args: &str) -> String {
+    let first = ips.split(", ").next().unwrap();
+    let listed: Vec<String> = ips.split(", ").map(|ip| format!("{{ip: '{ip}'}}")).collect();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}, security.istio.io/tlsMode: istio}}}}\n\
+         spec: {{containers: [{{name: app, ports: [{app_ports}]}}, {{name: istio-proxy, args: [proxy, {args}], ports: [{proxy_ports}]}}]}}\n\
+         status: {{podIP: '{first}', podIPs: [{}]}}\n---\n",
+        listed.join(", ")
+    )
+}
+
+fn service(name: &str, cluster_ips: &str, port: &str) -> String {
+    let first = cluster_ips.split(", ").next().unwrap();
+    let all: Vec<String> = cluster_ips.split(", ").map(|ip| format!("'{ip}'")).collect();
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+         spec: {{clusterIP: '{first}', clusterIPs: [{}], selector: {{app: {name}}}, ports: [{port}]}}\n---\n",
+        all.join(", ")
+    )
+}
+
+fn listener_at(proxy: &Proxy, address: &str, port: u16) -> String {
+    let address: IpAddr = address.parse().unwrap();
+    proxy.listener(Capture::Outbound, address, port).unwrap().name.to_string()
+}
+
+fn two_families() -> String {
+    [
+        pod("client", "10.0.0.1, fd00::1", "", "", "sidecar"),
+        pod("web", "10.0.0.2, fd00::2", "", "", "sidecar"),
+        service("web", "10.96.0.1, fd00:96::1", "{name: http, port: 80}, {name: tcp, port: 9000}"),
+    ]
+    .concat()
+}
+
+#[test]
+fn http_listeners_of_a_pod_with_two_families_take_both_even_without_dual_stack() {
+    let proxy = by_default(&two_families(), "client");
+    assert_eq!(listener_at(&proxy, "10.96.0.1", 80), "0.0.0.0_80");
+    assert_eq!(listener_at(&proxy, "fd00:96::1", 80), "0.0.0.0_80");
+    let listeners = proxy.listeners();
+    let http = listeners.iter().find(|listener| listener.name == "0.0.0.0_80").unwrap();
+    assert_eq!(http.additional_addresses, [ListenerAddress::Socket("::".parse().unwrap(), 80)]);
+}
+
+#[test]
+fn a_services_second_address_is_told_with_dual_stack_only() {
+    let without = by_default(&two_families(), "client");
+    assert_eq!(listener_at(&without, "10.96.0.1", 9000), "10.96.0.1_9000");
+    assert_eq!(listener_at(&without, "fd00:96::1", 9000), "virtualOutbound");
+    assert!(
+        without.virtual_host("80", "[fd00:96::1]").unwrap().virtual_host.unwrap().name.contains("allow_any")
+    );
+
+    let dual = Features { dual_stack: true, ..Features::default() };
+    let with = told(&two_families(), "client", "", dual);
+    assert_eq!(listener_at(&with, "fd00:96::1", 9000), "10.96.0.1_9000");
+    assert!(with.virtual_host("80", "[fd00:96::1]").unwrap().virtual_host.unwrap().name.starts_with("web."));
+}
+
+#[test]
+fn an_address_of_a_family_that_the_pod_does_not_have_is_no_listeners() {
+    let manifests = two_families().replace("10.0.0.1, fd00::1", "10.0.0.1");
+    let manifests = manifests.replace(", {ip: 'fd00::1'}", "");
+    let proxy = by_default(&manifests, "client");
+    assert_eq!(listener_at(&proxy, "10.96.0.1", 80), "0.0.0.0_80");
+    assert_eq!(listener_at(&proxy, "fd00:96::1", 80), "virtualOutbound");
+}
+
+#[test]
+fn endpoints_that_nobody_listed_have_the_families_of_their_service() {
+    let proxy = by_default(&two_families(), "client");
+    let cluster = proxy.cluster("outbound|80||web.default.svc.cluster.local").unwrap();
+    let endpoints: usize =
+        cluster.load_assignment.endpoints.iter().map(|group| group.lb_endpoints.len()).sum();
+    assert_eq!(endpoints, 2, "each family once, though the pod's first address is written twice");
+}
+
+#[test]
+fn a_named_target_port_may_be_the_proxys_own_and_has_its_protocol() {
+    let gateway = |protocol: &str| {
+        let port = format!("{{name: web, containerPort: 7000, protocol: {protocol}}}");
+        [
+            pod("igw", "10.0.0.1", "", &port, "router"),
+            service("igw", "10.96.0.1", "{name: http, port: 80, targetPort: web, protocol: TCP}"),
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {selector: {app: igw}, \
+             servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n"
+                .to_owned(),
+        ]
+        .concat()
+    };
+    let names = |manifests: &str| -> Vec<String> {
+        by_default(manifests, "igw").listeners().iter().map(|listener| listener.name.to_string()).collect()
+    };
+    assert_eq!(names(&gateway("TCP")), ["0.0.0.0_7000"]);
+    assert_eq!(names(&gateway("UDP")), ["0.0.0.0_80"], "the port of that name is another protocol's");
+}
+
+#[test]
+fn identities_are_expected_under_the_trust_domains_other_names_too() {
+    let proxy = told(
+        &two_families(),
+        "client",
+        "{trustDomain: td.corp, trustDomainAliases: [old.td]}",
+        Features::default(),
+    );
+    let cluster = proxy.cluster("outbound|80||web.default.svc.cluster.local").unwrap();
+    let accepted = format!("{:?}", cluster.transport);
+    for domain in ["td.corp", "old.td"] {
+        assert!(accepted.contains(&format!("spiffe://{domain}/ns/default/sa/default")), "{accepted}");
+    }
+}
+
+#[test]
+fn the_bytes_of_a_direct_response_are_decoded() {
+    let manifests = [
+        two_families(),
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web}\nspec: {hosts: [web], \
+         http: [{directResponse: {status: 200, body: {bytes: aGVsbG8=}}}]}\n"
+            .to_owned(),
+    ]
+    .concat();
+    let proxy = by_default(&manifests, "client");
+    let routes = proxy.route_configurations();
+    assert!(format!("{routes:?}").contains("body: \"hello\""), "{routes:?}");
+}
+
+#[test]
+fn mongo_ports_are_read_along() {
+    let manifests = [
+        pod("client", "10.0.0.1", "", "", "sidecar"),
+        service("db", "10.96.0.7", "{name: mongo, port: 27017}, {name: tcp, port: 27018}"),
+    ]
+    .concat();
+    let proxy = by_default(&manifests, "client");
+    let mut read_along = Vec::new();
+    for listener in proxy.listeners() {
+        let mongo =
+            |terminal: &NetworkFilter| matches!(terminal, NetworkFilter::TcpProxy(tcp) if tcp.mongo_proxy);
+        let chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
+        read_along.extend(chains.filter(|chain| mongo(&chain.terminal)).map(|_| listener.name.to_string()));
+    }
+    assert_eq!(read_along, ["10.96.0.7_27017"]);
+}
+
+#[test]
+fn a_rule_of_the_root_namespace_for_itself_and_others_is_for_the_others_alone() {
+    let rule = |export_to: &str| {
+        let manifests = [
+            pod("igw", "10.0.0.1", "", "", "router").replace("name: igw,", "name: igw, namespace: istio-system,"),
+            service("web", "10.96.0.1", "{name: http, port: 80}"),
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r, namespace: istio-system}}\n\
+                 spec: {{host: '*.local', exportTo: [{export_to}], subsets: [{{name: v1, labels: {{v: '1'}}}}]}}\n"
+            ),
+        ]
+        .concat();
+        by_default(&manifests, "igw").cluster("outbound|80|v1|web.default.svc.cluster.local").is_some()
+    };
+    assert!(rule("."));
+    assert!(rule("'*'"));
+    assert!(!rule("., shop"));
+}
