@@ -3,6 +3,8 @@
 //! Names are compared byte for byte; `*` may stand only at the start. Source: istiod's `pkg/config/host` and
 //! `pilot/pkg/model/config.go`, measured over 118 cases.
 
+pub(crate) mod near;
+
 use std::net::IpAddr;
 
 use smol_str::{SmolStr, format_smolstr};

@@ -15,6 +15,7 @@ mod arena;
 mod builder;
 pub mod coverage;
 mod de;
+mod edit;
 mod embedded;
 mod kind;
 mod load;

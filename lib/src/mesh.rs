@@ -21,6 +21,7 @@ pub mod binding;
 mod build;
 pub mod config;
 pub mod delegate;
+pub(crate) mod destination;
 pub mod destination_rule;
 pub mod endpoint;
 pub mod features;
@@ -184,6 +185,11 @@ impl Mesh {
     /// ```
     pub fn new(manifests: ManifestSet, options: MeshOptions) -> Self {
         build::build(manifests, options)
+    }
+
+    /// The same mesh, of other manifests.
+    pub(crate) fn of(&self, manifests: ManifestSet) -> Self {
+        build::build(manifests, self.options.clone())
     }
 
     /// The manifests it was built from.

@@ -135,13 +135,13 @@ impl<'a> Answer<'a> {
         }
         for miss in &self.record.near_misses {
             let failed = &miss.failed;
-            let got = if failed.got.is_empty() { "nothing" } else { failed.got.as_str() };
+            let has = if failed.expected.is_empty() { "none" } else { failed.expected.as_str() };
             let _ = writeln!(
                 out,
-                "near miss: {} wants {} {}, got {got}\n   {}",
+                "near miss: {} wants {} {}, the request has {has}\n   {}",
                 miss.name,
                 failed.condition,
-                failed.expected,
+                failed.got,
                 style::paint(style::DIM, &place::full(self.mesh(), &failed.origin))
             );
         }

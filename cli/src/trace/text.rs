@@ -398,17 +398,34 @@ fn tries(tries: &Tries) -> Vec<Line> {
 
 /// A near miss, with the line that could be repaired.
 fn frame(miss: &NearMiss, manifests: &ManifestSet) -> String {
-    let title = format!("did you mean {}?", miss.resource);
     let failed = &miss.failed;
+    let condition = &failed.condition;
     let got = if failed.got.is_empty() { "nothing" } else { failed.got.as_str() };
-    // A repair that is what was expected says it already.
-    let (label, note) = if miss.repair.as_ref() == Some(&failed.expected) {
-        (format!("{} is {got}", failed.condition), None)
+    // A rule took the request there, and leads to nothing.
+    let leads_nowhere = [".destination", ".mirror"].iter().any(|part| miss.field.contains(part));
+    let title = if leads_nowhere {
+        format!("{} names a {condition} that does not exist", miss.resource)
     } else {
-        let note = format!("expected {}\n   found {got}", failed.expected);
-        (format!("{} does not match", failed.condition), Some(note))
+        let meant = miss.rule.as_ref().and_then(Place::resource);
+        format!("did you mean {}?", meant.as_deref().unwrap_or(&miss.resource))
     };
-    let help = miss.repair.as_ref().map(|repair| format!("write `{repair}` at {}", miss.field));
+    let about_request = !leads_nowhere && is_about_request(condition);
+    let label = if about_request && !failed.got.is_empty() {
+        format!("{condition} has to be {got}")
+    } else {
+        format!("{condition} is {got}")
+    };
+    let note = match failed.expected.as_str() {
+        // A repair that is what was expected says it already.
+        expected if miss.repair.as_deref() == Some(expected) => None,
+        "" if about_request => Some("the request has none".to_owned()),
+        "" => None,
+        expected if about_request => Some(format!("the request has {expected}")),
+        expected => Some(format!("expected {expected}")),
+    };
+    let repair = miss.repair.as_ref().map(|repair| format!("write `{repair}` at {}", miss.field));
+    let help: Vec<&str> = repair.as_deref().into_iter().chain(miss.help.as_deref()).collect();
+    let help = (!help.is_empty()).then(|| help.join(", "));
     Frame {
         severity: Severity::Warning,
         code: "",
@@ -418,4 +435,12 @@ fn frame(miss: &NearMiss, manifests: &ManifestSet) -> String {
         help: help.as_deref(),
     }
     .render(manifests)
+}
+
+/// Whether a condition compares what is written with what the request has, so that either may be wrong.
+fn is_about_request(condition: &str) -> bool {
+    let whole = ["path", "method", "authority", "scheme", "domain", "host", "name", "server name"];
+    let begins =
+        ["header ", "query parameter ", "metadata ", "destination ", "transport ", "application ", "source "];
+    whole.contains(&condition) || begins.iter().any(|begin| condition.starts_with(begin))
 }

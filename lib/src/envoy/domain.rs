@@ -110,8 +110,8 @@ pub(crate) fn near_misses(virtual_hosts: &[Arc<VirtualHost>], host: &str) -> Vec
                 origin: virtual_host.origin.clone(),
                 failed: FailedCondition {
                     condition: SmolStr::new_static("domain"),
-                    expected: domain.clone(),
-                    got: host.into(),
+                    expected: host.into(),
+                    got: domain.clone(),
                     origin: virtual_host.origin.clone(),
                 },
             })

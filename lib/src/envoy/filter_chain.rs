@@ -204,15 +204,15 @@ pub(crate) fn near_misses(listener: &Listener, connection: &Connection) -> Vec<N
     let mut out = Vec::new();
     for (index, chain) in listener.filter_chains.iter().enumerate() {
         let m = &chain.filter_chain_match;
-        let (condition, expected, got) = if m.destination_port.is_some_and(|port| port != connection.port) {
+        let (condition, got, expected) = if m.destination_port.is_some_and(|port| port != connection.port) {
             ("destination port", show(m.destination_port.as_slice()), format_smolstr!("{}", connection.port))
         } else if longest(&m.prefix_ranges, connection.destination).is_none() {
             ("destination address", show(&m.prefix_ranges), format_smolstr!("{}", connection.destination))
         } else if server_name(&m.server_names, detected.server_name).is_none() {
             ("server name", show(&m.server_names), detected.server_name.into())
         } else if m.transport_protocol.is_some_and(|transport| transport != detected.transport) {
-            let expected = m.transport_protocol.map(transport_name).unwrap_or_default();
-            ("transport protocol", expected.into(), transport_name(detected.transport).into())
+            let got = m.transport_protocol.map(transport_name).unwrap_or_default();
+            ("transport protocol", got.into(), transport_name(detected.transport).into())
         } else if !m.application_protocols.is_empty()
             && !detected.application_protocols.iter().any(|p| m.application_protocols.contains(p))
         {

@@ -327,10 +327,8 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         match &decision.route {
             Some((_, route)) => note(recorder, StepKind::Route, &route.name, &route.origin),
             None if recorder.enabled() => {
-                for (index, route) in host.routes.iter().enumerate() {
-                    if let Err(unmet) = matching::route(&route.route_match, subject) {
-                        recorder.near_miss(matching::near_miss(index, route, unmet, subject));
-                    }
+                for miss in matching::near_misses(&host.routes, subject) {
+                    recorder.near_miss(miss);
                 }
             }
             None => {}

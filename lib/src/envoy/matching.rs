@@ -3,6 +3,8 @@
 //! Envoy: `config_impl.cc: RouteEntryImplBase::matchRoute`, `header_utility.cc`. Measured with Envoy 1.40: each line of a
 //! header is tested alone, any hit counts; query parameters are not decoded and the first value counts.
 
+use std::sync::Arc;
+
 use smol_str::{SmolStr, format_smolstr};
 
 use super::config::{
@@ -187,11 +189,39 @@ pub fn metadata(matcher: &MetadataMatcher, metadata: &Metadata) -> bool {
     hit != matcher.invert
 }
 
+/// The routes that came closest to a match, the closest first: those whose path fits, then those whose path has most in
+/// common with the request's.
+pub(crate) fn near_misses(routes: &[Arc<Route>], subject: Subject<'_>) -> Vec<NearMiss> {
+    const SHOWN: usize = 8;
+    let path = path::without_query(&subject.request.path);
+    let common = |conditions: &RouteMatch| match &conditions.path {
+        PathSpecifier::Prefix(text)
+        | PathSpecifier::Path(text)
+        | PathSpecifier::PathSeparatedPrefix(text) => {
+            text.bytes().zip(path.bytes()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count()
+        }
+        PathSpecifier::SafeRegex(_) => 0,
+    };
+    let mut close: Vec<(usize, usize, &Route, Unmet)> = Vec::new();
+    for (index, found) in routes.iter().enumerate() {
+        if let Err(unmet) = route(&found.route_match, subject) {
+            let rank = if unmet == Unmet::Path { common(&found.route_match) } else { usize::MAX };
+            close.push((rank, index, found, unmet));
+        }
+    }
+    close.sort_by_key(|(rank, index, ..)| (std::cmp::Reverse(*rank), *index));
+    close
+        .into_iter()
+        .take(SHOWN)
+        .map(|(_, index, found, unmet)| near_miss(index, found, unmet, subject))
+        .collect()
+}
+
 /// A route that did not match, with the condition that failed, for display.
-pub(crate) fn near_miss(index: usize, route: &Route, unmet: Unmet, subject: Subject<'_>) -> NearMiss {
+fn near_miss(index: usize, route: &Route, unmet: Unmet, subject: Subject<'_>) -> NearMiss {
     let conditions = &route.route_match;
     let (h, q) = (conditions.headers.len(), conditions.query_parameters.len());
-    let (place, condition, expected, got) = match unmet {
+    let (place, condition, got, expected) = match unmet {
         Unmet::Path => (
             0,
             SmolStr::new_static("path"),
@@ -201,7 +231,7 @@ pub(crate) fn near_miss(index: usize, route: &Route, unmet: Unmet, subject: Subj
         Unmet::Header(i) => {
             let matcher = conditions.headers.get(i);
             let name = matcher.map(|m| m.name.clone()).unwrap_or_default();
-            let got = match name.as_str() {
+            let expected = match name.as_str() {
                 ":method" => subject.request.method.clone(),
                 ":authority" | "host" => subject.request.authority.clone(),
                 ":scheme" => subject.request.scheme.clone().unwrap_or_default(),
@@ -211,21 +241,21 @@ pub(crate) fn near_miss(index: usize, route: &Route, unmet: Unmet, subject: Subj
                 Some(pseudo) => pseudo.into(),
                 None => format_smolstr!("header {name}"),
             };
-            let expected = matcher.map(|m| show(m.matcher.as_ref(), m.invert_match)).unwrap_or_default();
-            (1 + i, shown, expected, got)
+            let got = matcher.map(|m| show(m.matcher.as_ref(), m.invert_match)).unwrap_or_default();
+            (1 + i, shown, got, expected)
         }
         Unmet::Query(i) => {
             let matcher = conditions.query_parameters.get(i);
             let name = matcher.map(|m| m.name.clone()).unwrap_or_default();
-            let got = query_parameter(&subject.request.path, &name).unwrap_or_default().into();
-            let expected = matcher.map(|m| show(m.matcher.as_ref(), false)).unwrap_or_default();
-            (1 + h + i, format_smolstr!("query parameter {name}"), expected, got)
+            let expected = query_parameter(&subject.request.path, &name).unwrap_or_default().into();
+            let got = matcher.map(|m| show(m.matcher.as_ref(), false)).unwrap_or_default();
+            (1 + h + i, format_smolstr!("query parameter {name}"), got, expected)
         }
         Unmet::Metadata(i) => {
             let matcher = conditions.dynamic_metadata.get(i);
             let path = matcher.map(|m| m.path.join(".")).unwrap_or_default();
-            let expected = matcher.map(|m| show(m.matcher.as_ref(), m.invert)).unwrap_or_default();
-            (1 + h + q + i, format_smolstr!("metadata {path}"), expected, SmolStr::default())
+            let got = matcher.map(|m| show(m.matcher.as_ref(), m.invert)).unwrap_or_default();
+            (1 + h + q + i, format_smolstr!("metadata {path}"), got, SmolStr::default())
         }
     };
     NearMiss {

@@ -54,9 +54,9 @@ pub enum NearMissKind {
 pub struct FailedCondition {
     /// What was compared: `path`, `method`, `header x-user`, `query parameter v`, `domain` …
     pub condition: SmolStr,
-    /// What was asked for.
+    /// What would have to be written for this request: what it has; empty when it has none.
     pub expected: SmolStr,
-    /// What the request has; empty when it has none.
+    /// What is written.
     pub got: SmolStr,
     /// Where the condition is written.
     pub origin: Origin,

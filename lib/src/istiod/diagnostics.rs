@@ -1,6 +1,6 @@
 //! What would the proxies of a mesh make of what they are told, that nobody says?
 //!
-//! Servers of gateways that are not opened, and listeners that Envoy would refuse: a proxy then keeps the listener it
+//! Destinations that do not exist, servers of gateways that are not opened, and listeners that Envoy would refuse: a proxy then keeps the listener it
 //! had. Invariant: each finding is named once, however many proxies share it.
 
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use super::gateway;
 use super::node::Node;
 use super::proxy::Proxy;
 use crate::diagnostic::{Code, Diagnostic, Place};
-use crate::mesh::{Mesh, ProxyKind};
+use crate::mesh::{Mesh, ProxyKind, destination};
 
 /// What there is to say about the proxies of all workloads.
 pub fn of_mesh(mesh: &Arc<Mesh>) -> Vec<Diagnostic> {
-    let mut out = gateway::diagnostics::of_mesh(mesh);
+    let mut out = destination::diagnostics(mesh);
+    out.extend(gateway::diagnostics::of_mesh(mesh));
     // Only `tls` matches can give two chains of a sidecar the same conditions.
     if mesh.virtual_services().iter().all(|virtual_service| virtual_service.tls.is_empty()) {
         return out;

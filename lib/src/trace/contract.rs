@@ -469,11 +469,18 @@ pub struct NearMiss {
     pub hop: SmolStr,
     /// Where it is written.
     pub origin: Place,
+    /// The rule that would have taken the request, where that is another resource's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Place>,
     /// The first condition that failed.
     pub failed: Failed,
-    /// What to write at `field` for it to be chosen, where one edit would do.
+    /// What to write at `field` for the rule to take the request, as YAML has it. It is there only where it was tried, with
+    /// the same value in the other near misses of the resource that found the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<SmolStr>,
+    /// What else would do, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 /// A condition that failed.
@@ -481,9 +488,9 @@ pub struct NearMiss {
 pub struct Failed {
     /// What was compared, such as `gateway`, `path`, `header x-user`.
     pub condition: SmolStr,
-    /// What would have done.
+    /// What would have to be written at the near miss's `field` for this request: what the request has, or what exists.
     pub expected: SmolStr,
-    /// What there is.
+    /// What is written there.
     pub got: SmolStr,
 }
 

@@ -112,6 +112,17 @@ impl Query {
         Self::parse("GET", url)
     }
 
+    /// The same query for another host; `None` where the URL's host decides nothing.
+    pub(super) fn asking(&self, host: &str) -> Option<Self> {
+        if !self.connect_to.is_empty() || crate::host::is_wildcard(host) {
+            return None;
+        }
+        let mut out = self.clone();
+        out.target.authority = self.target.authority.replacen(self.target.host.as_str(), host, 1).into();
+        out.target.host = host.into();
+        Some(out)
+    }
+
     /// Adds a header as curl's `-H` writes it: `name: value`, `name:` to remove, `name;` for an empty value.
     ///
     /// # Errors

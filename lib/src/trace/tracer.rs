@@ -6,15 +6,21 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
+use smol_str::SmolStr;
 
 use super::capture::CaptureRules;
 use super::contract::{Outcome, Trace};
 use super::error::TraceError;
+use super::near_miss::{self, Repaired};
 use super::query::Query;
 use super::walk;
 use crate::envoy::ProxyFacts;
+use crate::host::near;
 use crate::istiod::{InterceptionMode, Node, Proxy};
 use crate::mesh::{Mesh, ProxyKind, Service};
+
+/// The most names for which similar ones are remembered.
+const MOST_NAMES: usize = 1024;
 
 /// Answers questions about a mesh, and remembers what its proxies were told. Shared by threads.
 #[derive(Debug)]
@@ -22,6 +28,9 @@ pub struct Tracer {
     mesh: Arc<Mesh>,
     members: RwLock<FxHashMap<usize, Arc<Member>>>,
     by_address: OnceLock<FxHashMap<IpAddr, Arc<Service>>>,
+    by_name: OnceLock<FxHashMap<SmolStr, usize>>,
+    like: RwLock<FxHashMap<SmolStr, Arc<[u32]>>>,
+    pub(super) repaired: Repaired,
 }
 
 /// A workload's proxy, and how traffic reaches it.
@@ -38,7 +47,14 @@ pub(super) struct Member {
 impl Tracer {
     /// A tracer of a mesh.
     pub fn new(mesh: Arc<Mesh>) -> Self {
-        Self { mesh, members: RwLock::default(), by_address: OnceLock::new() }
+        Self {
+            mesh,
+            members: RwLock::default(),
+            by_address: OnceLock::new(),
+            by_name: OnceLock::new(),
+            like: RwLock::default(),
+            repaired: Repaired::default(),
+        }
     }
 
     /// The mesh.
@@ -52,7 +68,9 @@ impl Tracer {
     ///
     /// The client or the gateway that the query names does not exist, or its name fits several.
     pub fn trace(&self, query: &Query) -> Result<Trace, TraceError> {
-        walk::explained(self, query)
+        let mut trace = walk::explained(self, query)?;
+        near_miss::complete(self, query, &mut trace);
+        Ok(trace)
     }
 
     /// Where a request ends up, without the reasons: the same walk with nothing recorded.
@@ -79,6 +97,36 @@ impl Tracer {
         let member = Arc::new(Member { proxy, facts, capture });
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         Some(members.entry(workload).or_insert(member).clone())
+    }
+
+    /// The proxy of the workload `namespace/name`.
+    pub(super) fn member_named(&self, name: &str) -> Option<Arc<Member>> {
+        let index = self.by_name.get_or_init(|| {
+            let mut index = FxHashMap::default();
+            for (place, workload) in self.mesh.workloads().iter().enumerate() {
+                index.entry(workload.full_name()).or_insert(place);
+            }
+            index
+        });
+        self.member(*index.get(name)?)
+    }
+
+    /// The services whose names a slip could have made a host of, the nearest first, by their places in [`Mesh::services`].
+    pub(super) fn services_like(&self, host: &str) -> Arc<[u32]> {
+        if let Some(known) = self.like.read().unwrap_or_else(PoisonError::into_inner).get(host) {
+            return known.clone();
+        }
+        let mut found: Vec<(usize, u32)> = (0_u32..)
+            .zip(self.mesh.services())
+            .filter_map(|(number, service)| Some((near::slip(host, &service.hostname)?, number)))
+            .collect();
+        found.sort_unstable();
+        let found: Arc<[u32]> = found.into_iter().map(|(_, number)| number).collect();
+        let mut known = self.like.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST_NAMES {
+            known.insert(host.into(), found.clone());
+        }
+        found
     }
 
     /// The Service at a cluster address.

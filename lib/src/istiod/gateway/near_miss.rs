@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::binding::common_hosts;
-use super::merge::{MergedServer, SkipReason};
+use super::merge::{MergedServer, SkipReason, Skipped};
+use crate::host::near;
 use crate::istiod::proxy::Proxy;
 use crate::mesh::gateway::{Server, without_namespace};
 use crate::mesh::{Gateway, GatewaySelector, MESH_GATEWAY, VirtualService, host};
@@ -21,6 +22,8 @@ pub enum BindingCondition {
     GatewayName,
     /// It names a Gateway that does not exist.
     GatewayMissing,
+    /// Its own host is nearly the one that is asked for.
+    OwnHost,
     /// It is not exported to the proxy's namespace.
     ExportTo,
     /// The Gateway that it names chooses other proxies.
@@ -46,7 +49,7 @@ impl BindingCondition {
             Self::GatewayName | Self::GatewayMissing | Self::MeshOnly => "gateway",
             Self::ExportTo => "exportTo",
             Self::Selector => "selector",
-            Self::Host => "host",
+            Self::OwnHost | Self::Host => "host",
             Self::HostNamespace => "namespace",
             Self::Server => "server",
             Self::Port => "port",
@@ -64,15 +67,15 @@ pub struct BindingMiss {
     pub condition: BindingCondition,
     /// The field that decides it, of the VirtualService or of a Gateway.
     pub origin: Origin,
-    /// What would have done.
+    /// What would have to be written there.
     pub expected: SmolStr,
-    /// What is there.
+    /// What is written there.
     pub got: SmolStr,
     /// What to write at the field, where one edit would do.
     pub repair: Option<SmolStr>,
 }
 
-/// The VirtualServices with a host that covers `host`, and why none of them gives the proxy a route on a port; the
+/// The VirtualServices with a host that covers `host`, or that nearly is it, and why none of them gives the proxy a route on a port; the
 /// likeliest first. Without a port, servers of every port count.
 pub fn binding_misses(proxy: &Proxy, host: &str, port: Option<u16>) -> Vec<BindingMiss> {
     let host = host.to_lowercase();
@@ -81,10 +84,14 @@ pub fn binding_misses(proxy: &Proxy, host: &str, port: Option<u16>) -> Vec<Bindi
         .mesh()
         .virtual_services()
         .iter()
-        .filter(|virtual_service| {
-            virtual_service.hosts.iter().any(|own| host::subset_of(&host, &own.to_lowercase()))
+        .flat_map(|virtual_service| {
+            let mut hosts = virtual_service.hosts.iter();
+            if hosts.any(|own| host::subset_of(&host, &own.to_lowercase())) {
+                search.misses(virtual_service)
+            } else {
+                search.slip(virtual_service).into_iter().collect()
+            }
         })
-        .flat_map(|virtual_service| search.misses(virtual_service))
         .collect();
     out.sort_by_key(|miss| miss.condition);
     out
@@ -112,6 +119,32 @@ impl Search<'_> {
             .flat_map(|port| merged.servers_of(port))
     }
 
+    /// The slip in a VirtualService's own host that keeps it from a server that has the host.
+    fn slip(&self, virtual_service: &Arc<VirtualService>) -> Option<BindingMiss> {
+        let near = |own: &SmolStr| near::slip(self.host, &own.to_lowercase()).is_some();
+        let at = virtual_service.hosts.iter().position(near)?;
+        let is_bound = |merged: &MergedServer| virtual_service.is_bound_to(&merged.gateway.full_name);
+        self.fitting(&virtual_service.namespace).find(|merged| is_bound(merged))?;
+        Some(BindingMiss {
+            virtual_service: Arc::clone(virtual_service),
+            condition: BindingCondition::OwnHost,
+            origin: virtual_service.origin(format_smolstr!("spec.hosts[{at}]")),
+            expected: self.host.into(),
+            got: virtual_service.hosts.get(at)?.clone(),
+            repair: Some(self.host.into()),
+        })
+    }
+
+    /// The ports of Services that lead to the port that was dialled; that port itself where none does.
+    fn ports_to_write(&self) -> Vec<u16> {
+        let Some(port) = self.port else { return Vec::new() };
+        let targets = self.proxy.service_targets().iter().filter(|target| target.target_port == port);
+        let mut out: Vec<u16> = targets.map(|target| target.port.number).collect();
+        out.sort_unstable();
+        out.dedup();
+        if out.is_empty() { vec![port] } else { out }
+    }
+
     fn misses(&self, virtual_service: &Arc<VirtualService>) -> Vec<BindingMiss> {
         let miss = |condition, origin, expected: SmolStr, got: SmolStr, repair| BindingMiss {
             virtual_service: Arc::clone(virtual_service),
@@ -126,7 +159,8 @@ impl Search<'_> {
             let Some(meant) = self.fitting(&virtual_service.namespace).next() else { return Vec::new() };
             let expected = meant.gateway.full_name.clone();
             let origin = virtual_service.origin("spec.gateways");
-            return vec![miss(BindingCondition::MeshOnly, origin, expected, MESH_GATEWAY, None)];
+            let repair = Some(flow([MESH_GATEWAY, expected.clone()]));
+            return vec![miss(BindingCondition::MeshOnly, origin, expected, MESH_GATEWAY, repair)];
         }
         let mut out = Vec::new();
         for (index, name) in named {
@@ -199,15 +233,21 @@ impl Search<'_> {
         }
         let server = with_host.first()?;
         let skipped = merged.skipped.iter().find(|skipped| Arc::ptr_eq(&skipped.server, server));
-        Some(match skipped {
+        // A port that no Service has is another port than was dialled.
+        let other_port = |skipped: &&Skipped| {
+            matches!(skipped.reason, SkipReason::NoServicePort | SkipReason::Privileged)
+                && self.port != Some(skipped.port)
+        };
+        Some(match skipped.filter(|skipped| !other_port(skipped)) {
             Some(skipped) => {
                 let (expected, got) = ("a server that is opened", skipped.reason.as_str());
                 (BindingCondition::Server, server.origin.clone(), expected.into(), got.into(), None)
             }
             None => {
-                let expected = self.port.map(|port| format_smolstr!("{port}")).unwrap_or_default();
-                let got = format_smolstr!("{}", server.number);
-                (BindingCondition::Port, server.origin.part("port.number"), expected, got, None)
+                let ports: Vec<SmolStr> = self.ports_to_write().iter().map(ToSmolStr::to_smolstr).collect();
+                let repair = ports.first().filter(|_| ports.len() == 1).cloned();
+                let got = server.number.to_smolstr();
+                (BindingCondition::Port, server.origin.part("port.number"), join(ports), got, repair)
             }
         })
     }
@@ -247,12 +287,28 @@ impl Search<'_> {
             let expected = format_smolstr!("{}/{}", virtual_service.namespace, without_namespace(&got));
             return (BindingCondition::HostNamespace, origin, expected.clone(), got, Some(expected));
         }
-        let origin = gateway
-            .servers
-            .first()
-            .map_or_else(|| gateway.origin("spec.servers"), |server| server.origin.part("hosts"));
-        let got = join(gateway.servers.iter().flat_map(|server| server.hosts.iter().cloned()));
-        (BindingCondition::Host, origin, self.host.into(), got, None)
+        let slip = gateway.servers.iter().find_map(|server| {
+            let near =
+                |own: &SmolStr| near::slip(self.host, &without_namespace(own).to_lowercase()).is_some();
+            let at = server.hosts.iter().position(near)?;
+            Some((server.origin.element("hosts", at), server.hosts.get(at)?.clone()))
+        });
+        if let Some((origin, got)) = slip {
+            let repair = match got.split_once('/') {
+                Some((namespace, _)) => format_smolstr!("{namespace}/{}", self.host),
+                None => self.host.into(),
+            };
+            return (BindingCondition::Host, origin, self.host.into(), got, Some(repair));
+        }
+        // The server that listens where the request came to, if it is one of the Gateway's.
+        let open = |server: &&Arc<Server>| self.servers().any(|open| Arc::ptr_eq(&open.server, server));
+        let Some(server) = gateway.servers.iter().find(open).or_else(|| gateway.servers.first()) else {
+            let origin = gateway.origin("spec.servers");
+            return (BindingCondition::Host, origin, self.host.into(), SmolStr::default(), None);
+        };
+        let repair = flow(server.hosts.iter().cloned().chain([self.host.into()]));
+        let got = join(server.hosts.iter().cloned());
+        (BindingCondition::Host, server.origin.part("hosts"), self.host.into(), got, Some(repair))
     }
 }
 
@@ -352,6 +408,12 @@ fn covers(own: &str, host: &str) -> bool {
 
 fn join(list: impl IntoIterator<Item = SmolStr>) -> SmolStr {
     list.into_iter().collect::<Vec<_>>().join(", ").into()
+}
+
+/// A list as YAML has it on one line.
+pub(crate) fn flow(list: impl IntoIterator<Item = SmolStr>) -> SmolStr {
+    let quoted: Vec<String> = list.into_iter().map(|text| format!("\"{text}\"")).collect();
+    format_smolstr!("[{}]", quoted.join(", "))
 }
 
 #[cfg(test)]

@@ -97,7 +97,9 @@ impl Walk<'_> {
                 expected: miss.failed.expected,
                 got: miss.failed.got,
             },
+            rule: None,
             repair: None,
+            help: None,
         };
         if !self.near_misses.contains(&found) {
             self.near_misses.push(found);
