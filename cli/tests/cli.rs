@@ -96,8 +96,11 @@ cases! {
     trace_ingress_tls_redirect: "trace http://shop.example.com/cart --scenario ingress-tls --from outside --to-gateway istio-ingress/istio-ingressgateway:80";
     trace_ingress_tls: "trace https://shop.example.com/cart --scenario ingress-tls --from outside --to-gateway istio-ingress/istio-ingressgateway:443";
     trace_multi_namespace: "trace http://checkout/pay --scenario multi-namespace --from shop/sleep";
+    trace_multi_namespace_private: "trace http://ledger.example.com/ --scenario multi-namespace --from shop/sleep";
+    trace_multi_namespace_slip: "trace http://chekout/pay --scenario multi-namespace --from shop/sleep";
     trace_no_sidecar: "trace http://catalog.shop/ --scenario no-sidecar --from legacy/sleep";
     trace_registry_only: "trace http://other.example/ --scenario registry-only --resolve other.example:80:192.0.2.20";
+    trace_registry_only_slip: "trace http://api.partner.exmple/ --scenario registry-only";
     trace_service_entry_resolution: "trace http://eu.wild.example.com/ --scenario service-entry-resolution --resolve eu.wild.example.com:80:192.0.2.12";
     trace_tls_origination: "trace http://api.payments.example/charge --scenario tls-origination";
     // Other formats.
@@ -126,6 +129,7 @@ cases! {
     proxy_config_endpoints: "proxy-config endpoints sleep --scenario canary --cluster 'outbound|9080|v1|reviews.default.svc.cluster.local'";
     proxy_config_endpoints_yaml: "proxy-config endpoints sleep --scenario canary --cluster 'outbound|9080|v1|reviews.default.svc.cluster.local' -o yaml";
     // Everything else.
+    check_multi_namespace: "check --scenario multi-namespace";
     check_ok: "check --scenario canary";
     check_mistakes: "check -f cli/tests/fixtures/mistakes.yaml";
     check_mistakes_short: "check -f cli/tests/fixtures/mistakes.yaml -o short";

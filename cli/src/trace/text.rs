@@ -409,7 +409,7 @@ fn frame(miss: &NearMiss, manifests: &ManifestSet) -> String {
         let meant = miss.rule.as_ref().and_then(Place::resource);
         format!("did you mean {}?", meant.as_deref().unwrap_or(&miss.resource))
     };
-    let about_request = !leads_nowhere && is_about_request(condition);
+    let about_request = !leads_nowhere && miss.repair.is_none() && is_about_request(condition);
     let label = if about_request && !failed.got.is_empty() {
         format!("{condition} has to be {got}")
     } else {

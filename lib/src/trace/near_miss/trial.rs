@@ -31,12 +31,13 @@ pub(in crate::trace) struct Repaired(Mutex<Vec<(Edits, Option<Arc<Tracer>>)>>);
 impl Repaired {
     /// The tracer of a mesh with some fields written otherwise; `None` where that cannot be.
     fn tracer(&self, mesh: &Mesh, edits: Edits) -> Option<Arc<Tracer>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, tracer)) = known.iter().find(|(own, _)| *own == edits) {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tracer)) = known().iter().find(|(own, _)| *own == edits) {
             return tracer.clone();
         }
         let written = mesh.manifests().edited(edits.iter().map(|(at, text)| (at, text.as_str())));
         let tracer = written.map(|set: ManifestSet| Arc::new(Tracer::new(Arc::new(mesh.of(set)))));
+        let mut known = known();
         if known.len() >= MOST_REMEMBERED {
             known.remove(0);
         }
