@@ -136,7 +136,15 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
             if format.is_table() {
                 clusters::table(&proxy, &clusters, args)
             } else {
-                resources(&Snapshot { clusters, ..Snapshot::default() }, Document::Cds, format)?
+                resources(
+                    &Snapshot {
+                        clusters,
+                        dns_lookup_family: proxy.dns_lookup_family(),
+                        ..Snapshot::default()
+                    },
+                    Document::Cds,
+                    format,
+                )?
             }
         }
         Section::Endpoints(args) => {
@@ -144,7 +152,15 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
             if format.is_table() {
                 endpoints::table(&proxy, &clusters, args)
             } else {
-                resources(&Snapshot { clusters, ..Snapshot::default() }, Document::Eds, format)?
+                resources(
+                    &Snapshot {
+                        clusters,
+                        dns_lookup_family: proxy.dns_lookup_family(),
+                        ..Snapshot::default()
+                    },
+                    Document::Eds,
+                    format,
+                )?
             }
         }
     };

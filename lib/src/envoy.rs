@@ -31,7 +31,7 @@ pub mod xds;
 
 pub use connection::decide;
 pub use decision::{ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts};
-pub use filter_chain::{overlap, overlapping_chains};
+pub use filter_chain::{ChainFault, chain_fault, refusal};
 pub use http::{accepted_upgrade, failed, last_try, passing_details, passing_flags, respond};
 pub use ledger::{HeaderChange, HeaderValue};
 pub use recorder::{NoRecord, Record, Recorder};

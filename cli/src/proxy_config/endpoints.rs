@@ -12,7 +12,7 @@ use super::{Common, Rows, sort_key};
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Only endpoints at this address, as `ip:port`
+    /// Only endpoints at this address, with or without its port
     #[arg(long)]
     address: Option<String>,
     /// Only endpoints of this port
@@ -31,7 +31,8 @@ pub(super) fn select(proxy: &Proxy, args: &Args) -> Vec<Arc<Cluster>> {
     let is = |wanted: &Option<String>, has: &str| wanted.as_ref().is_none_or(|w| w.eq_ignore_ascii_case(has));
     let wanted = |endpoint: &LbEndpoint| {
         let (address, port) = address(endpoint);
-        is(&args.address, &address)
+        let host = address.strip_suffix(&format!(":{port}")).unwrap_or(&address);
+        (is(&args.address, &address) || is(&args.address, host))
             && args.port.is_none_or(|wanted| wanted == port)
             && is(&args.status, status(endpoint))
     };

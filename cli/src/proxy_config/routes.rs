@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use dryroute::envoy::config::{
-    Action, ClusterSpecifier, PathSpecifier, Route, RouteConfiguration, RouteMatch,
+    Action, ClusterSpecifier, NetworkFilter, PathSpecifier, Route, RouteConfiguration, RouteMatch,
+    RouteSpecifier,
 };
 use dryroute::istiod::Proxy;
 use dryroute::manifest::Kind;
@@ -24,11 +25,22 @@ pub(super) struct Args {
     summary: bool,
 }
 
-/// The route configurations that are wanted; those of ports by number, the others behind them.
+/// The route configurations that are wanted, those that listeners hold in place at the end; of those that are asked for
+/// by name, those of ports come first, by number. istioctl: `route.go: retrieveSortedRouteSlice`.
 pub(super) fn select(proxy: &Proxy, args: &Args) -> Vec<Arc<RouteConfiguration>> {
     let mut configurations = proxy.route_configurations();
     configurations.retain(|c| args.name.as_ref().is_none_or(|name| *name == c.name));
     configurations.sort_by_key(|c| c.name.parse::<u16>().map_or(u32::MAX, u32::from));
+    for listener in proxy.listeners() {
+        for chain in listener.filter_chains.iter().chain(&listener.default_filter_chain) {
+            if let NetworkFilter::HttpConnectionManager(manager) = &chain.terminal
+                && let RouteSpecifier::Inline(configuration) = &manager.route_specifier
+                && args.name.as_ref().is_none_or(|name| *name == configuration.name)
+            {
+                configurations.push(Arc::clone(configuration));
+            }
+        }
+    }
     configurations
 }
 

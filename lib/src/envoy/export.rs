@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub node_id: SmolStr,
     /// The service cluster that it reports, such as `sleep.default`.
     pub node_cluster: SmolStr,
+    /// The address families that names are resolved to, such as `V4_ONLY`.
+    pub dns_lookup_family: &'static str,
     /// All listeners.
     pub listeners: Vec<Arc<Listener>>,
     /// All route configurations that listeners ask for by name.

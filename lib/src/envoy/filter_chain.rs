@@ -52,29 +52,54 @@ impl<'a> Detected<'a> {
     }
 }
 
-/// Two chains whose conditions overlap, by their numbers: Envoy refuses a listener that has such.
+/// What Envoy refuses a listener's chains for; the numbers are places among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainFault {
+    /// A server name with a `*` elsewhere than in a first label of its own.
+    PartialWildcard {
+        /// The chain.
+        chain: usize,
+        /// The name.
+        name: SmolStr,
+    },
+    /// Two chains whose conditions overlap. What is wider or narrower is no overlap: the narrower wins.
+    Overlap(usize, usize),
+}
+
+impl ChainFault {
+    /// The reason in Envoy's words; measured with Envoy 1.40.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::PartialWildcard { .. } => "partial wildcards are not supported in \"server_names\"",
+            Self::Overlap(..) => "multiple filter chains with overlapping matching rules are defined",
+        }
+    }
+}
+
+/// What Envoy would refuse a listener with these chains for, if anything.
 ///
-/// Envoy: `filter_chain_manager_impl.cc: addFilterChains`: each combination of conditions leads to one chain only. What
-/// is wider or narrower is no overlap: the narrower wins.
-pub fn overlapping_chains(chains: &[Arc<FilterChain>]) -> Option<(usize, usize)> {
+/// Envoy: `filter_chain_manager_impl.cc: addFilterChains`: each combination of conditions leads to one chain only.
+pub fn chain_fault(chains: &[Arc<FilterChain>]) -> Option<ChainFault> {
     let mut seen: FxHashMap<Combination, usize> = FxHashMap::default();
     for (number, chain) in chains.iter().enumerate() {
+        let partial = |name: &&SmolStr| name.strip_prefix("*.").unwrap_or(name).contains('*');
+        if let Some(name) = chain.filter_chain_match.server_names.iter().find(partial) {
+            return Some(ChainFault::PartialWildcard { chain: number, name: name.clone() });
+        }
         for combination in combinations(&chain.filter_chain_match) {
             if let Some(first) = seen.insert(combination, number)
                 && first != number
             {
-                return Some((first, number));
+                return Some(ChainFault::Overlap(first, number));
             }
         }
     }
     None
 }
 
-/// Why Envoy would refuse a listener with these chains, in its words; measured with Envoy 1.40.
-pub fn overlap(chains: &[Arc<FilterChain>]) -> Option<SmolStr> {
-    let overlaps = overlapping_chains(chains).is_some();
-    overlaps
-        .then(|| SmolStr::new_static("multiple filter chains with overlapping matching rules are defined"))
+/// Why Envoy would refuse a listener with these chains, in its words.
+pub fn refusal(chains: &[Arc<FilterChain>]) -> Option<SmolStr> {
+    chain_fault(chains).map(|fault| SmolStr::new_static(fault.reason()))
 }
 
 /// One condition of each kind; `None` is the absence of one.

@@ -262,6 +262,12 @@ fn dynamic_dns(proxy: &Proxy) -> Cluster {
     out.protocol = UpstreamProtocol::Downstream;
     if let Some(settings) = &proxy.mesh().config().outbound_traffic_policy.tls {
         out.transport = tls::forward_proxy_transport(settings);
+        // TLS options of HTTP take the place of those that follow the client. istiod: `cluster_builder.go: build`.
+        if let UpstreamTransport::Tls(context) = &out.transport
+            && (context.auto_sni || context.auto_san_validation)
+        {
+            out.protocol = UpstreamProtocol::Http1;
+        }
     }
     out
 }

@@ -9,14 +9,18 @@ use super::gateway;
 use super::node::Node;
 use super::proxy::Proxy;
 use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::envoy::{ChainFault, chain_fault};
 use crate::mesh::{Mesh, ProxyKind, destination};
 
 /// What there is to say about the proxies of all workloads.
 pub fn of_mesh(mesh: &Arc<Mesh>) -> Vec<Diagnostic> {
     let mut out = destination::diagnostics(mesh);
     out.extend(gateway::diagnostics::of_mesh(mesh));
-    // Only `tls` matches can give two chains of a sidecar the same conditions.
-    if mesh.virtual_services().iter().all(|virtual_service| virtual_service.tls.is_empty()) {
+    // Only `tls` matches can give two chains of a sidecar the same conditions; such a match, or a service that is known by
+    // its SNI alone, can have a name that Envoy does not take.
+    let has_tls = mesh.virtual_services().iter().any(|virtual_service| !virtual_service.tls.is_empty());
+    let is_partial = |host: &str| host.strip_prefix("*.").unwrap_or(host).contains('*');
+    if !has_tls && !mesh.services().iter().any(|service| is_partial(&service.hostname)) {
         return out;
     }
     let sidecars = mesh.workloads().iter().filter(|workload| workload.proxy == ProxyKind::Sidecar);
@@ -25,9 +29,20 @@ pub fn of_mesh(mesh: &Arc<Mesh>) -> Vec<Diagnostic> {
         for listener in proxy.listeners() {
             let Some(reason) = &listener.refused else { continue };
             let message = format!("Envoy would refuse the listener {}: {reason}", listener.name);
+            let (origin, help) = match chain_fault(&listener.filter_chains) {
+                Some(ChainFault::PartialWildcard { chain, .. }) => {
+                    let chain = listener.filter_chains.get(chain);
+                    let origin = chain.map_or(&listener.origin, |chain| &chain.origin);
+                    (origin, "a `*` in an SNI host has to be a first label of its own: `*.HOST`")
+                }
+                _ => (
+                    &listener.origin,
+                    "give every `tls` match of the host its own `sniHosts` or `destinationSubnets`",
+                ),
+            };
             let found = Diagnostic::new(Code::RefusedByEnvoy, message)
-                .at(Place::Origin(listener.origin.clone()), "this listener keeps what it was told before")
-                .help("give every `tls` match of the host its own `sniHosts` or `destinationSubnets`");
+                .at(Place::Origin(origin.clone()), "this listener keeps what it was told before")
+                .help(help);
             if !out.contains(&found) {
                 out.push(found);
             }

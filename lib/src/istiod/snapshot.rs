@@ -5,7 +5,7 @@
 
 use smol_str::{SmolStr, format_smolstr};
 
-use super::node::{Node, NodeType};
+use super::node::{IpMode, Node, NodeType};
 use super::proxy::Proxy;
 use crate::envoy::ProxyFacts;
 use crate::envoy::export::Snapshot;
@@ -15,10 +15,20 @@ impl Proxy {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             node_id: self.node_id(),
+            dns_lookup_family: self.dns_lookup_family(),
             node_cluster: format_smolstr!("{}.{}", self.node().service_account, self.node().namespace),
             listeners: self.listeners(),
             route_configurations: self.route_configurations(),
             clusters: self.clusters(),
+        }
+    }
+
+    /// The families that it resolves names to. istiod: `networking/util/util.go: SelectDNSLookupFamily`.
+    pub fn dns_lookup_family(&self) -> &'static str {
+        match self.node().ip_mode() {
+            IpMode::V6 => "V6_ONLY",
+            IpMode::Dual if self.mesh().features().dual_stack => "ALL",
+            IpMode::V4 | IpMode::Dual => "V4_ONLY",
         }
     }
 

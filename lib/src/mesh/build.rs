@@ -18,7 +18,7 @@ use super::workload::{Surroundings, from_pod, from_template, template};
 use super::{
     DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
     Service, ServiceIndex, VirtualServiceIndex, Workload, arrival, binding, destination_rule, endpoint,
-    gateway, gateway_api, ingress, selects, service, virtual_service,
+    gateway, gateway_api, ingress, selects, service, virtual_service, visibility,
 };
 use crate::diagnostic::Diagnostic;
 use crate::manifest::schema::mesh_config::MeshConfig;
@@ -82,6 +82,7 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         let given = Given {
             manifests: &manifests,
             watched: &watched,
+            namespaces: &namespaces,
             options: &options,
             config: &config,
             policies: &policies,
@@ -316,6 +317,7 @@ fn in_order(manifests: &ManifestSet) -> Vec<&Resource> {
 struct Given<'a> {
     manifests: &'a ManifestSet,
     watched: &'a Watched,
+    namespaces: &'a IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
     options: &'a MeshOptions,
     config: &'a EffectiveConfig,
     policies: &'a Policies,
@@ -330,12 +332,19 @@ struct Registered {
 }
 
 fn services(given: &Given<'_>, addresses: &mut Addresses) -> Registered {
-    let Given { manifests, watched, options, config, policies, resources, workloads } = *given;
+    let Given { manifests, watched, options, config, policies, resources, workloads, .. } = *given;
     let namespaces = written_namespaces(resources);
     let defaults = ServiceDefaults {
         cluster_domain: &options.cluster_domain,
         namespaces: &namespaces,
         export_to: &config.default_service_export_to,
+        entry_visibility: &|namespace| {
+            let setting = config.written.service_entry_visibility.as_ref();
+            let labels = given.namespaces.get(namespace);
+            let resolved =
+                setting.zip(labels).map(|(setting, labels)| visibility::of_service_entries(setting, labels));
+            resolved.unwrap_or_default()
+        },
     };
     let mut slices: FxHashMap<(SmolStr, SmolStr), Vec<&Resource>> = FxHashMap::default();
     let mut classic: FxHashMap<(SmolStr, SmolStr), &Resource> = FxHashMap::default();
@@ -441,7 +450,8 @@ fn services(given: &Given<'_>, addresses: &mut Addresses) -> Registered {
     Registered { services: services.into_iter().map(Arc::new).collect(), unwatched_services, endpoints }
 }
 
-/// Adds ExternalName services to the services that they stand for; chains are followed, loops ignored.
+/// Adds ExternalName services to the services that they stand for; chains are followed, loops ignored. A route to one of
+/// them leads to what it names, and no further.
 /// istiod: `push_context.go: resolveServiceAliases`.
 fn resolve_aliases(services: &mut [Service]) {
     let aliases: FxHashMap<SmolStr, SmolStr> = services
@@ -466,7 +476,6 @@ fn resolve_aliases(services: &mut [Service]) {
         if steps > aliases.len() {
             continue;
         }
-        s.external_name = Some(target.clone());
         resolved.entry(target).or_default().push((s.namespace.clone(), s.hostname.clone()));
     }
     for s in services.iter_mut().filter(|s| s.resolution != Resolution::Alias) {

@@ -13,6 +13,7 @@ use super::visibility::ExportTo;
 use crate::manifest::Timestamp;
 use crate::manifest::schema::istio;
 use crate::manifest::schema::kubernetes::ServiceSpec;
+use crate::manifest::schema::mesh_config::Visibility;
 use crate::manifest::{Resource, schema};
 use crate::origin::Origin;
 
@@ -150,6 +151,8 @@ pub(crate) struct ServiceDefaults<'a> {
     /// The Namespaces by name.
     pub namespaces: &'a FxHashMap<&'a SmolStr, &'a Resource>,
     pub export_to: &'a [SmolStr],
+    /// How widely the ServiceEntries of a namespace may be seen.
+    pub entry_visibility: &'a dyn Fn(&SmolStr) -> Visibility,
 }
 
 /// What the annotation of a Kubernetes Service exports it to.
@@ -288,7 +291,8 @@ pub(crate) fn from_service_entry(
             target_port: u16::try_from(p.target_port).unwrap_or(0),
         })
         .collect();
-    let export_to = ExportTo::new(&entry.export_to, defaults.export_to, &meta.namespace);
+    let export_to = ExportTo::new(&entry.export_to, defaults.export_to, &meta.namespace)
+        .capped((defaults.entry_visibility)(&meta.namespace), &meta.namespace);
     let written_export_to = as_set(&entry.export_to);
     let addresses: IndexSet<SmolStr> = if entry.addresses.is_empty() {
         IndexSet::from([UNSPECIFIED])

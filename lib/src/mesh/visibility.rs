@@ -4,7 +4,31 @@
 
 use std::fmt;
 
+use indexmap::IndexMap;
 use smol_str::SmolStr;
+
+use super::policy::selector_matches;
+use crate::manifest::schema::mesh_config::{ServiceEntryVisibility, ServiceEntryVisibilityRule, Visibility};
+
+/// How widely the mesh configuration lets the ServiceEntries of a namespace with these labels be seen: as the first policy
+/// says whose rules all match. istiod: `serviceentry_visibility.go: VisibilityFor`.
+pub(super) fn of_service_entries(
+    setting: &ServiceEntryVisibility,
+    labels: &IndexMap<SmolStr, SmolStr>,
+) -> Visibility {
+    // Without this, only ambient proxies go by it.
+    if !setting.apply_to_sidecars {
+        return Visibility::Unspecified;
+    }
+    let holds = |rule: &ServiceEntryVisibilityRule| {
+        rule.namespace_selector
+            .as_ref()
+            .and_then(|selector| selector_matches(selector, labels))
+            .unwrap_or(false)
+    };
+    let chosen = setting.policies.iter().find(|policy| policy.matching_rules.iter().all(holds));
+    chosen.map_or(setting.default_visibility, |policy| policy.visibility)
+}
 
 /// The namespaces that a resource is exported to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +62,20 @@ impl ExportTo {
             return Self::Nobody;
         }
         Self::Namespaces(list.iter().map(|e| if e == "." { namespace.clone() } else { e.clone() }).collect())
+    }
+
+    /// What is left where the mesh configuration lets the resources of `namespace` be seen that widely. It only narrows.
+    ///
+    /// istiod: `push_context.go: serviceExportTo`.
+    #[must_use]
+    pub fn capped(self, visibility: Visibility, namespace: &SmolStr) -> Self {
+        match visibility {
+            Visibility::Unspecified | Visibility::Public => self,
+            Visibility::Namespace if self.is_visible_in(namespace) => {
+                Self::Namespaces(vec![namespace.clone()])
+            }
+            Visibility::Namespace | Visibility::None => Self::Nobody,
+        }
     }
 
     /// Whether proxies of `namespace` see it.

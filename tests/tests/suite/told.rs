@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dryroute::envoy::Capture;
 use dryroute::envoy::Xds;
 use dryroute::envoy::config::{ListenerAddress, NetworkFilter};
+use dryroute::envoy::export::{Document, export};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::{Loader, parse_mesh_config};
 use dryroute::mesh::{Features, Mesh, MeshOptions};
@@ -189,4 +190,87 @@ fn a_rule_of_the_root_namespace_for_itself_and_others_is_for_the_others_alone() 
     assert!(rule("."));
     assert!(rule("'*'"));
     assert!(!rule("., shop"));
+}
+
+const WILDCARD: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: dyn}
+spec:
+  hosts: ['*.dyn.io']
+  resolution: DYNAMIC_DNS
+  location: MESH_EXTERNAL
+  ports: [{number: 443, name: tls, protocol: TLS}, {number: 82, name: http, protocol: HTTP}]
+---
+";
+
+#[test]
+fn a_route_to_an_external_name_leads_to_what_it_names_and_no_further() {
+    let manifests = [
+        pod("client", "10.0.0.1", "", "", "sidecar"),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: one}\nspec: {type: ExternalName, externalName: \
+         two.default.svc.cluster.local, ports: [{name: http, port: 80}]}\n---\n"
+            .into(),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: two}\nspec: {type: ExternalName, externalName: \
+         ext.example.com, ports: [{name: http, port: 80}]}\n---\n"
+            .into(),
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: ext}\nspec: {hosts: [ext.example.com, \
+         web.example.com], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}\n---\n"
+            .into(),
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec: {hosts: [web.example.com], \
+         http: [{route: [{destination: {host: one}}]}]}\n"
+            .to_owned(),
+    ]
+    .concat();
+    let proxy = by_default(&manifests, "client");
+    let found = proxy.virtual_host("80", "web.example.com").unwrap().virtual_host.unwrap();
+    assert!(format!("{found:?}").contains("outbound|80||two.default.svc.cluster.local"), "{found:?}");
+    assert!(proxy.cluster("outbound|80||two.default.svc.cluster.local").is_none());
+}
+
+#[test]
+fn service_entries_are_seen_as_widely_as_the_mesh_configuration_lets_them() {
+    let manifests = [
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: other, labels: {team: x}}\n---\n".to_owned(),
+        pod("client", "10.0.0.1", "", "", "sidecar"),
+        WILDCARD.replace("name: dyn}", "name: dyn, namespace: other}"),
+    ]
+    .concat();
+    let seen = |setting: &str| {
+        let config = format!("serviceEntryVisibility: {{{setting}}}");
+        told(&manifests, "client", &config, Features::default()).cluster("outbound|82||*.dyn.io").is_some()
+    };
+    let of_team =
+        "policies: [{visibility: PUBLIC, matchingRules: [{namespaceSelector: {matchLabels: {team: x}}}]}]";
+    assert!(seen("defaultVisibility: NONE"), "sidecars are asked to take part");
+    assert!(!seen("applyToSidecars: true, defaultVisibility: NONE"));
+    assert!(!seen("applyToSidecars: true, defaultVisibility: NAMESPACE"));
+    assert!(seen("applyToSidecars: true"));
+    assert!(seen(&format!("applyToSidecars: true, defaultVisibility: NONE, {of_team}")));
+}
+
+#[test]
+fn envoy_is_told_to_resolve_the_sni_of_a_wildcard_entry_and_checks_who_answers() {
+    let manifests = [pod("client", "10.0.0.1", "", "", "sidecar"), WILDCARD.to_owned()].concat();
+    let proxy = by_default(&manifests, "client");
+    let lds = export(&proxy.snapshot(), Document::Lds, None).document.to_string();
+    assert!(lds.contains("envoy.extensions.filters.network.sni_dynamic_forward_proxy"), "{lds}");
+    let cds = export(&proxy.snapshot(), Document::Cds, None).document;
+    let cluster = cds["resources"].as_array().unwrap().iter().find(|c| c["name"] == "outbound|82||*.dyn.io");
+    // Envoy refuses options of HTTP that do not say who is checked; its own defaults do.
+    assert!(cluster.unwrap().get("typed_extension_protocol_options").is_none(), "{cluster:?}");
+}
+
+#[test]
+fn a_name_with_a_star_inside_breaks_the_listener_and_is_named() {
+    let manifests = [
+        pod("client", "10.0.0.1", "", "", "sidecar"),
+        WILDCARD.replace("'*.dyn.io'", "'*dyn.io'").replace("DYNAMIC_DNS", "NONE"),
+    ]
+    .concat();
+    let proxy = by_default(&manifests, "client");
+    let refused: Vec<_> = proxy.listeners().iter().filter_map(|listener| listener.refused.clone()).collect();
+    assert_eq!(refused, ["partial wildcards are not supported in \"server_names\""]);
+    let said = dryroute::istiod::diagnostics::of_mesh(proxy.mesh());
+    let codes: Vec<_> = said.iter().map(|found| found.code.as_str()).collect();
+    assert_eq!(codes, ["refused-by-envoy"]);
 }

@@ -100,6 +100,6 @@ fn a_policy_of_a_kind_that_is_not_translated_is_named_where_its_target_is_reache
 
 #[test]
 fn a_mesh_configuration_that_is_not_translated_is_named_wherever_a_proxy_decides() {
-    let (texts, _) = assumed("", "serviceEntryVisibility: {applyToSidecars: true}");
-    assert_eq!(texts, ["MeshConfig serviceEntryVisibility is not translated: taken to change nothing"]);
+    let (texts, _) = assumed("", "localityLbSetting: {enabled: true}\nzoneAwareLbSetting: {}");
+    assert_eq!(texts, ["MeshConfig zoneAwareLbSetting is not translated: taken to change nothing"]);
 }

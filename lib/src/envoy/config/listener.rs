@@ -237,6 +237,8 @@ pub struct TcpProxy {
     pub clusters: Vec<WeightedTcpCluster>,
     /// Whether `mongo_proxy` reads along for its statistics; it changes and closes nothing.
     pub mongo_proxy: bool,
+    /// The port of the host that the SNI names, where that host is resolved (`sni_dynamic_forward_proxy`).
+    pub sni_forward_proxy: Option<u16>,
     /// Who made it.
     pub origin: Origin,
 }

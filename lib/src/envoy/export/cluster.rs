@@ -115,7 +115,7 @@ fn discovery(writer: &Writer<'_>, out: &mut Object, cluster: &Cluster, endpoints
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
             let strict = cluster.discovery_type == DiscoveryType::StrictDns;
             out.set("type", if strict { "STRICT_DNS" } else { "LOGICAL_DNS" });
-            out.set("dns_lookup_family", "V4_ONLY");
+            out.set("dns_lookup_family", writer.snapshot.dns_lookup_family);
             out.set("respect_dns_ttl", true);
             out.set("load_assignment", load_assignment(writer, cluster));
         }
@@ -126,13 +126,15 @@ fn discovery(writer: &Writer<'_>, out: &mut Object, cluster: &Cluster, endpoints
                 cluster.original_dst_port_override.map(|port| json!({"upstream_port_override": port})),
             );
         }
-        DiscoveryType::DynamicForwardProxy => out.set(
-            "cluster_type",
-            json!({
-                "name": "envoy.clusters.dynamic_forward_proxy",
-                "typed_config": {"@type": FORWARD_PROXY, "dns_cache_config": dns_cache()},
-            }),
-        ),
+        DiscoveryType::DynamicForwardProxy => {
+            let mut config = Object::typed(FORWARD_PROXY);
+            config.set("dns_cache_config", dns_cache(writer));
+            config.set_nonempty("allow_insecure_cluster_options", may_be_insecure(cluster));
+            out.set(
+                "cluster_type",
+                json!({"name": "envoy.clusters.dynamic_forward_proxy", "typed_config": Value::from(config)}),
+            );
+        }
     }
     lb_policy(out, cluster);
 }
@@ -145,8 +147,23 @@ fn lb_policy(out: &mut Object, cluster: &Cluster) {
 }
 
 /// The cache of names that a forward proxy resolves; filter and cluster have to agree on it.
-pub(super) fn dns_cache() -> Value {
-    json!({"name": "dynamic_forward_proxy_cache_config", "dns_lookup_family": "V4_ONLY"})
+pub(super) fn dns_cache(writer: &Writer<'_>) -> Value {
+    json!({
+        "name": "dynamic_forward_proxy_cache_config",
+        "dns_lookup_family": writer.snapshot.dns_lookup_family,
+    })
+}
+
+/// Whether Envoy is told not to insist that who answers is checked. istiod: `cluster_builder.go:
+/// buildAllowAnyDFPCluster`, `cluster_tls.go: setAutoSniAndAutoSanValidation`.
+fn may_be_insecure(cluster: &Cluster) -> bool {
+    match &cluster.transport {
+        // The mesh's own cluster follows the client's protocol; those of ServiceEntries have their port's.
+        UpstreamTransport::Plaintext => cluster.protocol == UpstreamProtocol::Downstream,
+        UpstreamTransport::Tls(context) | UpstreamTransport::Auto(context) => {
+            !(context.auto_sni && context.auto_san_validation)
+        }
+    }
 }
 
 fn one_endpoint(cluster: &str, at: SocketAddr) -> Value {
@@ -287,6 +304,13 @@ fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {
 }
 
 fn http_options(out: &mut Object, cluster: &Cluster, tls: bool) {
+    let forward_proxy = cluster.discovery_type == DiscoveryType::DynamicForwardProxy;
+    let common = cluster.tuning.as_ref().map(|tuning| Value::from(tuning::common_http(tuning)));
+    let plain = cluster.transport == UpstreamTransport::Plaintext && common.is_none_or(|c| c == json!({}));
+    if forward_proxy && plain && cluster.protocol == UpstreamProtocol::Http1 {
+        // Envoy's own defaults check who answers; options that say nothing of it would be refused.
+        return;
+    }
     let mut options = Object::typed(&format!("type.googleapis.com/{HTTP_OPTIONS}"));
     match cluster.protocol {
         UpstreamProtocol::Http1 => {

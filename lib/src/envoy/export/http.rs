@@ -176,7 +176,7 @@ fn filter(writer: &Writer<'_>, filter: &HttpFilter) -> Option<Value> {
             "name": "envoy.filters.http.dynamic_forward_proxy",
             "typed_config": {
                 "@type": format!("{FILTERS}.dynamic_forward_proxy.v3.FilterConfig"),
-                "dns_cache_config": super::cluster::dns_cache(),
+                "dns_cache_config": super::cluster::dns_cache(writer),
             },
         })),
         HttpFilter::NoEffect(name) if name == "envoy.filters.http.grpc_stats" => Some(json!({

@@ -13,6 +13,8 @@ use crate::envoy::config::{
 
 const LISTENER_FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.listener";
 const MONGO_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy";
+const SNI_FORWARD_PROXY: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig";
 const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const DOWNSTREAM_TLS: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
@@ -155,10 +157,9 @@ fn filter_chain(writer: &Writer<'_>, listener: &Listener, chain: &FilterChain, r
             }
         })
         .collect();
-    if let NetworkFilter::TcpProxy(proxy) = &chain.terminal
-        && proxy.mongo_proxy
-    {
-        filters.push(mongo_proxy(proxy));
+    if let NetworkFilter::TcpProxy(proxy) = &chain.terminal {
+        filters.extend(proxy.mongo_proxy.then(|| mongo_proxy(proxy)));
+        filters.extend(proxy.sni_forward_proxy.and_then(|port| sni_forward_proxy(writer, port)));
     }
     filters.push(match &chain.terminal {
         NetworkFilter::HttpConnectionManager(manager) => {
@@ -211,6 +212,19 @@ fn mongo_proxy(proxy: &TcpProxy) -> Value {
     let mut out = Object::typed(MONGO_PROXY);
     out.set("stat_prefix", proxy.stat_prefix.as_str());
     json!({"name": "envoy.filters.network.mongo_proxy", "typed_config": Value::from(out)})
+}
+
+/// istiod: `networkfilter.go: buildSNIDFPFilter`.
+fn sni_forward_proxy(writer: &Writer<'_>, port: u16) -> Option<Value> {
+    let name = "envoy.extensions.filters.network.sni_dynamic_forward_proxy";
+    if writer.loopback.is_some() {
+        writer.leave_out(format!("network filter {name}: hosts are not resolved on one machine"));
+        return None;
+    }
+    let mut out = Object::typed(SNI_FORWARD_PROXY);
+    out.set("dns_cache_config", super::cluster::dns_cache(writer));
+    out.set("port_value", port);
+    Some(json!({"name": name, "typed_config": Value::from(out)}))
 }
 
 fn tcp_proxy(writer: &Writer<'_>, proxy: &TcpProxy) -> Value {

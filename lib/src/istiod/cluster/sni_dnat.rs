@@ -40,8 +40,10 @@ pub fn build(proxy: &Proxy, name: &str) -> Option<Cluster> {
     let mut assignment = LoadAssignment::clone(&out.load_assignment);
     for group in &mut assignment.endpoints {
         group.lb_endpoints.retain(|endpoint| endpoint.istio_mutual);
+        // What is left counts; a group stays even without endpoints.
+        group.load_balancing_weight =
+            group.lb_endpoints.iter().map(|endpoint| endpoint.load_balancing_weight).sum();
     }
-    assignment.endpoints.retain(|group| !group.lb_endpoints.is_empty());
     out.load_assignment = Arc::new(assignment);
     Some(out)
 }

@@ -64,6 +64,7 @@ pub fn upstream_transport(
                 let mut context = istio_mutual(sni, names, &upstream, origin.clone());
                 context.auto_sni = forward_proxy && settings.sni.is_empty();
                 context.insecure_skip_verify = settings.insecure_skip_verify.unwrap_or(false);
+                context.auto_san_validation = forward_proxy && !context.insecure_skip_verify;
                 UpstreamTransport::Tls(Arc::new(context))
             }
             TlsMode::Simple | TlsMode::Mutual => {
@@ -93,7 +94,11 @@ pub fn upstream_transport(
     }
     let names = identities();
     let origin = Origin::default("Istio's automatic mutual TLS");
-    let context = Arc::new(istio_mutual(upstream.sni.clone(), names, &upstream, origin));
+    let mut context = istio_mutual(upstream.sni.clone(), names, &upstream, origin);
+    // istiod: `cluster_tls.go: setAutoSniAndAutoSanValidation`.
+    context.auto_sni = forward_proxy;
+    context.auto_san_validation = forward_proxy;
+    let context = Arc::new(context);
     // Where endpoints are not known there is no telling them apart.
     match upstream.discovery_type {
         DiscoveryType::OriginalDst => UpstreamTransport::Tls(context),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::merge::{SkipReason, Skipped};
 use crate::diagnostic::{Code, Diagnostic, Place};
-use crate::envoy::overlapping_chains;
+use crate::envoy::{ChainFault, chain_fault};
 use crate::istiod::node::{Node, NodeType};
 use crate::istiod::proxy::Proxy;
 use crate::mesh::{Mesh, ProxyKind};
@@ -30,18 +30,30 @@ pub fn diagnostics(proxy: &Proxy) -> Vec<Diagnostic> {
     let mut out: Vec<Diagnostic> =
         gateway.merged.skipped.iter().map(|skipped| not_opened(proxy, skipped)).collect();
     for listener in gateway.listeners(proxy) {
-        let Some((first, second)) = overlapping_chains(&listener.filter_chains) else { continue };
-        let mut refused = Diagnostic::new(
-            Code::RefusedByEnvoy,
-            format!("Envoy would refuse the listener {}: two of its filter chains overlap", listener.name),
-        )
-        .help("give the servers, or the SNI hosts of the routes, names that differ");
-        for number in [first, second] {
-            if let Some(chain) = listener.filter_chains.get(number) {
-                refused = refused.at(Place::Origin(chain.origin.clone()), "makes one of them");
+        let Some(fault) = chain_fault(&listener.filter_chains) else { continue };
+        let origin = |number: usize| Some(Place::Origin(listener.filter_chains.get(number)?.origin.clone()));
+        let refused = |what: &str| {
+            let message = format!("Envoy would refuse the listener {}: {what}", listener.name);
+            Diagnostic::new(Code::RefusedByEnvoy, message)
+        };
+        out.push(match &fault {
+            ChainFault::Overlap(first, second) => {
+                let places = [*first, *second].into_iter().filter_map(origin);
+                places
+                    .fold(refused("two of its filter chains overlap"), |refused, at| {
+                        refused.at(at, "makes one of them")
+                    })
+                    .help("give the servers, or the SNI hosts of the routes, names that differ")
             }
-        }
-        out.push(refused);
+            ChainFault::PartialWildcard { chain, name } => {
+                let refused =
+                    refused(fault.reason()).help("a `*` has to be a first label of its own: `*.HOST`");
+                match origin(*chain) {
+                    Some(at) => refused.at(at, format!("makes a filter chain for `{name}`")),
+                    None => refused,
+                }
+            }
+        });
     }
     out
 }

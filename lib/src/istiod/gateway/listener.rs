@@ -19,7 +19,7 @@ use crate::envoy::config::{
     NetworkFilter, RouteSpecifier, SetCurrentClientCertDetails, TcpProxy, TrafficDirection,
     WeightedTcpCluster,
 };
-use crate::envoy::overlap;
+use crate::envoy::refusal;
 use crate::istiod::IpMode;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass, forward_client_cert};
 use crate::istiod::downstream_tls;
@@ -109,7 +109,7 @@ fn listener(proxy: &Proxy, bind: &SmolStr, wildcard: bool, number: u16, chains: 
         listener_filters: filters,
         // Envoy's default: a connection that says nothing is closed.
         continue_on_listener_filters_timeout: false,
-        refused: overlap(&filter_chains),
+        refused: refusal(&filter_chains),
         filter_chains,
         default_filter_chain: None,
         origin,
@@ -332,6 +332,7 @@ fn auto_passthrough(proxy: &Proxy, server: &Server) -> Vec<Chain> {
                         origin: service.origin().clone(),
                     }],
                     mongo_proxy: port.protocol == Protocol::Mongo,
+                    sni_forward_proxy: None,
                     origin: origin.clone(),
                 };
                 out.push(Chain {

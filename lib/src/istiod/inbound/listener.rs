@@ -19,7 +19,7 @@ use crate::envoy::config::{
     RouteConfiguration, RouteSpecifier, SetCurrentClientCertDetails, StringSan, TcpProxy, TrafficDirection,
     TransportProtocol, VirtualHost, WeightedTcpCluster,
 };
-use crate::envoy::overlap;
+use crate::envoy::refusal;
 use crate::istiod::attachment::Attached;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass, ProxyHeaders};
 use crate::istiod::credential::{MESH_AUTHORITY, WORKLOAD_CERTIFICATE};
@@ -151,7 +151,7 @@ impl Context<'_> {
             traffic_direction: TrafficDirection::Inbound,
             listener_filters,
             continue_on_listener_filters_timeout: true,
-            refused: overlap(&filter_chains),
+            refused: refusal(&filter_chains),
             filter_chains,
             default_filter_chain: None,
             origin,
@@ -343,6 +343,7 @@ fn tcp_proxy(config: &ChainConfig) -> TcpProxy {
             origin: config.origin.clone(),
         }],
         mongo_proxy: config.protocol == Protocol::Mongo,
+        sni_forward_proxy: None,
         origin: config.origin.clone(),
     }
 }
@@ -354,6 +355,7 @@ fn blackhole(port: u16) -> FilterChain {
         stat_prefix: BLACK_HOLE_CLUSTER,
         clusters: vec![WeightedTcpCluster { name: BLACK_HOLE_CLUSTER, weight: 1, origin: origin.clone() }],
         mongo_proxy: false,
+        sni_forward_proxy: None,
         origin: origin.clone(),
     };
     FilterChain {

@@ -46,6 +46,7 @@ pub fn tcp_chain(name: SmolStr, cluster: SmolStr, origin: Origin) -> FilterChain
         stat_prefix: cluster.clone(),
         clusters: vec![WeightedTcpCluster { name: cluster, weight: 1, origin: origin.clone() }],
         mongo_proxy: false,
+        sni_forward_proxy: None,
         origin: origin.clone(),
     };
     FilterChain {

@@ -18,7 +18,7 @@ use crate::envoy::config::{
     FilterChain, FilterChainMatch, Listener, ListenerAddress, ListenerFilters, NetworkFilter, RouteSpecifier,
     TrafficDirection, TransportProtocol,
 };
-use crate::envoy::overlap;
+use crate::envoy::refusal;
 use crate::istiod::IpMode;
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass};
 use crate::istiod::proxy::Proxy;
@@ -477,7 +477,8 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
         .map_or(Origin::default("Istio's outbound listeners"), |chain| chain.origin.clone());
     for options in &entry.chains {
         filters.tls_inspector |= !options.sni_hosts.is_empty();
-        filters.tls_inspector |= matches!(options.terminal, Terminal::Tcp { sni_forward_proxy: true, .. });
+        filters.tls_inspector |=
+            matches!(&options.terminal, Terminal::Tcp { proxy } if proxy.sni_forward_proxy.is_some());
         filters.http_inspector |= !options.application_protocols.is_empty();
         let chain = Arc::new(FilterChain {
             name: SmolStr::default(),
@@ -501,7 +502,7 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
     } else if default_filter_chain.is_none() {
         default_filter_chain = Some(proxy.fallthrough_chain());
     }
-    let refused = overlap(&filter_chains);
+    let refused = refusal(&filter_chains);
     Listener {
         name,
         address: listener_address(&entry.bind, entry.port.number),

@@ -51,8 +51,6 @@ pub enum Terminal {
     Tcp {
         /// The proxy.
         proxy: Arc<TcpProxy>,
-        /// Whether the SNI is resolved per connection.
-        sni_forward_proxy: bool,
     },
 }
 
@@ -71,7 +69,7 @@ impl ChainOptions {
             destination_cidrs,
             application_protocols: &[],
             transport: None,
-            terminal: Terminal::Tcp { proxy: Arc::new(proxy), sni_forward_proxy: false },
+            terminal: Terminal::Tcp { proxy: Arc::new(proxy) },
             origin,
         }
     }
@@ -248,20 +246,21 @@ fn default_chain(options: &TcpOptions<'_>, sni_hosts: Vec<SmolStr>) -> ChainOpti
     let port = service.only_port().unwrap_or(options.port.number);
     let cluster = outbound_cluster(service.hostname(), port, "");
     let origin = service.origin().clone();
+    let sni_forward_proxy =
+        host::is_wildcard(service.hostname()) && service.resolution() == Resolution::DynamicDns;
     let proxy = TcpProxy {
         stat_prefix: cluster.clone(),
         clusters: vec![WeightedTcpCluster { name: cluster, weight: 1, origin: origin.clone() }],
         mongo_proxy: options.mongo_proxy(),
+        sni_forward_proxy: sni_forward_proxy.then_some(port),
         origin: origin.clone(),
     };
-    let sni_forward_proxy =
-        host::is_wildcard(service.hostname()) && service.resolution() == Resolution::DynamicDns;
     ChainOptions {
         sni_hosts,
         destination_cidrs: options.cidrs.clone(),
         application_protocols: &[],
         transport: None,
-        terminal: Terminal::Tcp { proxy: Arc::new(proxy), sni_forward_proxy },
+        terminal: Terminal::Tcp { proxy: Arc::new(proxy) },
         origin,
     }
 }
@@ -303,7 +302,7 @@ pub fn weighted_tcp_proxy(
         [cluster] if single => cluster.name.clone(),
         _ => stat_prefix,
     };
-    TcpProxy { stat_prefix, clusters, mongo_proxy: false, origin: origin.clone() }
+    TcpProxy { stat_prefix, clusters, mongo_proxy: false, sni_forward_proxy: None, origin: origin.clone() }
 }
 
 /// Whether a match can apply to this proxy and port; all conditions have to hold.

@@ -29,7 +29,6 @@ pub(super) const NOT_YET: &[(Kind, &str)] = &[
     (Sidecar, "spec.ingress[].tls.cipherSuites"),
     (Sidecar, "spec.ingress[].tls.caCrl"),
     (ProxyConfig, "spec.environmentVariables"),
-    (IstioOperator, "spec.meshConfig.serviceEntryVisibility"),
 ];
 
 /// Fields that no trace depends on although their values are read: for validation, or to be shown.

@@ -50,7 +50,9 @@ schema! {
     /// Which namespaces see ServiceEntries.
     ServiceEntryVisibility { default_visibility: Visibility, policies: Vec<ServiceEntryVisibilityPolicy>, apply_to_sidecars: bool }
     /// Visibility of the ServiceEntries of some namespaces.
-    ServiceEntryVisibilityPolicy { namespace_selector: Option<Selector>, visibility: Visibility }
+    ServiceEntryVisibilityPolicy { visibility: Visibility, matching_rules: Vec<ServiceEntryVisibilityRule> }
+    /// What a policy for ServiceEntries asks of their namespace.
+    ServiceEntryVisibilityRule { namespace_selector: Option<Selector> }
     /// Providers used when a Telemetry resource names none.
     DefaultProviders { tracing: Vec<SmolStr>, metrics: Option<Ignored>, access_logging: Option<Ignored> }
     /// A provider; only what traces depend on is typed.
@@ -171,7 +173,7 @@ proto_enum! {
 }
 proto_enum! {
     /// Visibility of ServiceEntries.
-    Visibility { #[default] Unspecified = 0 "VISIBILITY_UNSPECIFIED", Mesh = 1 "MESH", Namespace = 2 "NAMESPACE", None = 3 "NONE" }
+    Visibility { #[default] Unspecified = 0 "VISIBILITY_UNSPECIFIED", None = 1 "NONE", Namespace = 2 "NAMESPACE", Public = 3 "PUBLIC" }
 }
 proto_enum! {
     /// How connections are intercepted.

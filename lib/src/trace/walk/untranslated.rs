@@ -49,10 +49,7 @@ impl Walk<'_> {
     /// Names what the mesh configuration holds that is not translated and could matter anywhere.
     pub(super) fn assume_untranslated_mesh_config(&mut self) -> Vec<SmolStr> {
         let written = &self.mesh.config().written;
-        let fields = [
-            ("serviceEntryVisibility", written.service_entry_visibility.is_some()),
-            ("zoneAwareLbSetting", written.zone_aware_lb_setting.is_some()),
-        ];
+        let fields = [("zoneAwareLbSetting", written.zone_aware_lb_setting.is_some())];
         let fields = fields.into_iter().filter_map(|(field, is_written)| is_written.then_some(field));
         let untranslated =
             fields.map(|field| format!("MeshConfig {field} is not translated: taken to change nothing"));
