@@ -22,6 +22,7 @@ fn question() -> (Connection, HttpRequest) {
         authority: "s50.ns0.svc.cluster.local".into(),
         scheme: None,
         headers: vec![("user-agent".into(), "curl/8.7.1".into()), ("accept".into(), "*/*".into())],
+        no_host: false,
     };
     (connection, request)
 }

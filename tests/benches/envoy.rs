@@ -63,6 +63,7 @@ fn question(path: &str) -> (Connection, HttpRequest) {
         authority: HOST.into(),
         scheme: None,
         headers: vec![("user-agent".into(), "curl/8.7.1".into()), ("accept".into(), "*/*".into())],
+        no_host: false,
     };
     (connection, request)
 }

@@ -137,6 +137,7 @@ fn own(request: &HttpRequest) -> HttpRequest {
         authority: authority.clone(),
         scheme: scheme.clone(),
         headers,
+        no_host: request.no_host,
     }
 }
 
@@ -148,6 +149,7 @@ fn nothing() -> HttpRequest {
         authority: SmolStr::default(),
         scheme: None,
         headers: Vec::new(),
+        no_host: false,
     }
 }
 

@@ -308,6 +308,7 @@ mod tests {
             authority: "a.test:80".into(),
             scheme: Some("http".into()),
             headers: headers.iter().map(|(k, v)| (SmolStr::new(k), SmolStr::new(v))).collect(),
+            no_host: false,
         }
     }
 

@@ -66,4 +66,6 @@ pub struct HttpRequest {
     pub scheme: Option<SmolStr>,
     /// Headers without host, in order, names in lower case.
     pub headers: Vec<(SmolStr, SmolStr)>,
+    /// Whether no host is sent at all; `authority` is empty then, as it is for an empty host.
+    pub no_host: bool,
 }

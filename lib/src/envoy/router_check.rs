@@ -432,6 +432,7 @@ fn response(lines: &Headers) -> HttpRequest {
         authority: SmolStr::default(),
         scheme: None,
         headers: lines.clone(),
+        no_host: false,
     }
 }
 

@@ -218,6 +218,7 @@ pub fn request() -> impl Strategy<Value = GeneratedRequest> {
                         authority: SmolStr::new_static(authority),
                         scheme: None,
                         headers,
+                        no_host: false,
                     },
                 }
             },

@@ -3,6 +3,8 @@
 //! Texts are read as curl reads them, where curl has such a text. Invariant: a query that was read is complete; whether
 //! its client or gateway exists is asked later, of the mesh.
 
+mod basic;
+
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
@@ -35,6 +37,8 @@ pub struct Query {
     /// Headers, as curl's `-H`, names in lower case. `host` replaces the URL's; `None` removes a header that the client
     /// would send by itself.
     pub headers: Vec<(SmolStr, Option<SmolStr>)>,
+    /// User and password, `user:password`, sent as curl sends them (the URL's, or curl's `--user`).
+    pub user: Option<Vec<u8>>,
     /// The size of the body, if there is one (curl's `-d`).
     pub body_bytes: Option<u64>,
     /// Who sends it (`--from`): `namespace/workload`, a workload or service account, or `outside`. `None`: a default is chosen.
@@ -79,11 +83,13 @@ impl Query {
         if method.is_empty() || !method.bytes().all(is_token) {
             return Err(QueryError::Method { method: method.into() });
         }
+        let (target, user) = Target::parse_with_user(url)?;
         Ok(Self {
             method: method.into(),
             url: url.into(),
-            target: Target::parse(url)?,
+            target,
             headers: Vec::new(),
+            user,
             body_bytes: None,
             from: None,
             namespace: None,
@@ -142,6 +148,11 @@ impl Query {
         }
         self.headers.push((name.to_ascii_lowercase().into(), value.map(Into::into)));
         Ok(())
+    }
+
+    /// The header `authorization` that curl sends for a user, unless another is given.
+    pub(super) fn authorization(&self) -> Option<SmolStr> {
+        self.user.as_deref().map(basic::authorization)
     }
 
     /// Adds a text of curl's `--resolve`: `host:port:address[,address…]`.
@@ -216,6 +227,11 @@ impl Target {
     ///
     /// The URL cannot be read, has no host, has no port where its scheme has none, or has a scheme that cannot be traced.
     pub fn parse(text: &str) -> Result<Self, QueryError> {
+        Self::parse_with_user(text).map(|(target, _)| target)
+    }
+
+    /// The same, and the user that the URL names, decoded.
+    fn parse_with_user(text: &str) -> Result<(Self, Option<Vec<u8>>), QueryError> {
         let text = text.trim();
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let (scheme_text, rest) = full.split_once("://").unwrap_or(("", ""));
@@ -230,7 +246,10 @@ impl Target {
         let web = if scheme.is_tls() { "https" } else { "http" };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, written_path) = rest.split_at(end);
-        let host_text = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let (user, host_text) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(basic::decoded(user)), host),
+            None => (None, authority),
+        };
         if host_text.is_empty() || host_text.starts_with(':') {
             return Err(QueryError::NoHost { url: text.into() });
         }
@@ -261,7 +280,7 @@ impl Target {
             Scheme::Tcp | Scheme::Tls => false,
         };
         let authority = if own { shown } else { format_smolstr!("{shown}:{port}") };
-        Ok(Self { scheme, host, port, authority, path: path(written_path) })
+        Ok((Self { scheme, host, port, authority, path: path(written_path) }, user))
     }
 
     /// The address, when the host is one.

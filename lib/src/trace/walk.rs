@@ -461,7 +461,9 @@ fn request_lines(request: Option<&HttpRequest>) -> HeaderLines {
     let mut lines = HeaderLines::with_capacity(request.headers.len() + 3);
     lines.push((SmolStr::new_static(":method"), request.method.clone()));
     lines.push((SmolStr::new_static(":path"), request.path.clone()));
-    lines.push((SmolStr::new_static("host"), request.authority.clone()));
+    if !request.no_host {
+        lines.push((SmolStr::new_static("host"), request.authority.clone()));
+    }
     lines.extend(request.headers.iter().cloned());
     lines
 }

@@ -19,6 +19,7 @@ fn request(method: &str, path: &str, authority: &str, headers: &[(&str, &str)]) 
         authority: authority.into(),
         scheme: None,
         headers: headers.iter().map(|(name, value)| (SmolStr::new(name), SmolStr::new(value))).collect(),
+        no_host: false,
     }
 }
 

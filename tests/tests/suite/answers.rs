@@ -198,6 +198,7 @@ fn decided(more: &str, headers: Lines<'_>) -> HttpDecision {
         authority: "cart".into(),
         scheme: None,
         headers: lines(headers),
+        no_host: false,
     };
     let connection = plaintext("10.96.0.1".parse().unwrap(), 80, "10.0.0.1".parse().unwrap());
     let facts = proxy.stock_envoy_facts();

@@ -22,6 +22,7 @@ fn is_known(resources: &str) -> bool {
         authority: "api.example".into(),
         scheme: None,
         headers: Vec::new(),
+        no_host: false,
     };
     let proxy = sidecar(resources);
     match decide(&proxy, &proxy.facts(), Capture::Outbound, &connection, Some(&request), &mut NoRecord)

@@ -100,6 +100,7 @@ fn requests() -> Vec<HttpRequest> {
         authority: "a.test".into(),
         scheme: None,
         headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        no_host: false,
     };
     let both = lines.into_iter().flat_map(|headers| ["/", "/ready"].map(|path| (path, headers)));
     both.chain(paths.map(|path| (path, &[][..]))).map(of).collect()

@@ -78,6 +78,7 @@ fn pass(proxy: &Proxy, capture: Capture, destination: (&str, u16), path: &str) -
         authority: "app".into(),
         scheme: None,
         headers: Vec::new(),
+        no_host: false,
     };
     let decision = decide(proxy, &proxy.facts(), capture, &connection, Some(&request), &mut NoRecord);
     let ConnectionOutcome::Http(http) = decision.outcome else { panic!("{path}: {:?}", decision.outcome) };

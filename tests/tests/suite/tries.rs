@@ -61,6 +61,7 @@ fn request(path: &str, grpc: bool) -> HttpRequest {
         authority: "closed.test".into(),
         scheme: None,
         headers: grpc.into_iter().collect(),
+        no_host: false,
     }
 }
 

@@ -150,7 +150,7 @@ pub(crate) fn read(
         let first = options.use_remote_address && options.xff_num_trusted_hops == 0;
         named = target(request, wire.tls, first)?;
     }
-    if hostless && !named {
+    if (hostless || request.no_host) && !named {
         return Err(Refusal::MISSING_HOST);
     }
     if !AUTHORITY.holds_all(&request.authority) {
@@ -505,6 +505,7 @@ mod tests {
             authority: "a.test".into(),
             scheme: None,
             headers: lines.iter().map(|(k, v)| (SmolStr::new(k), SmolStr::new(v))).collect(),
+            no_host: false,
         }
     }
 

@@ -273,7 +273,7 @@ pub(crate) fn finalize(
     let Flight { request, ledger, weighted, delay, .. } = flight;
     for (place, level) in response::levels(decision, weighted.as_ref()).into_iter().enumerate() {
         if let Some(level) = level {
-            let HttpRequest { method, path, authority, scheme, headers: lines } = request;
+            let HttpRequest { method, path, authority, scheme, headers: lines, no_host } = request;
             operations::request(level, lines, ledger, |lines, text| {
                 if !text.contains('%') {
                     return literal(text.clone());
@@ -284,6 +284,7 @@ pub(crate) fn finalize(
                     authority: authority.clone(),
                     scheme: scheme.clone(),
                     headers: lines.clone(),
+                    no_host: *no_host,
                 };
                 let values = formatter::Values {
                     request: &now,

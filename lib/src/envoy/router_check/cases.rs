@@ -87,6 +87,7 @@ fn case(mut fields: Fields) -> Result<Case, RouterCheckError> {
         authority: input.required("authority")?,
         scheme: Some(scheme),
         headers,
+        no_host: false,
     };
     let response = header_values(&mut input, "additional_response_headers")?;
     let random_value = input.unsigned("random_value")?.unwrap_or_default();

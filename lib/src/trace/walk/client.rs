@@ -252,11 +252,11 @@ impl Walk<'_> {
 /// The request that curl would send.
 fn message(query: &Query) -> HttpRequest {
     let target = &query.target;
-    let mut authority = target.authority.clone();
-    let mut headers: Vec<(SmolStr, SmolStr)> = vec![
-        (SmolStr::new_static("user-agent"), SmolStr::new_static("curl/8.5.0")),
-        (SmolStr::new_static("accept"), SmolStr::new_static("*/*")),
-    ];
+    let mut authority = None;
+    let mut headers: Vec<(SmolStr, SmolStr)> = Vec::new();
+    headers.extend(query.authorization().map(|value| (SmolStr::new_static("authorization"), value)));
+    headers.push((SmolStr::new_static("user-agent"), SmolStr::new_static("curl/8.5.0")));
+    headers.push((SmolStr::new_static("accept"), SmolStr::new_static("*/*")));
     if let Some(bytes) = query.body_bytes {
         headers.push((SmolStr::new_static("content-length"), bytes.to_smolstr()));
         let form = SmolStr::new_static("application/x-www-form-urlencoded");
@@ -268,11 +268,18 @@ fn message(query: &Query) -> HttpRequest {
     }
     for (name, value) in &query.headers {
         match value {
-            Some(value) if name == "host" => authority = value.clone(),
+            // Of several hosts, curl sends the first.
+            Some(value) if name == "host" => authority = authority.or(Some(value)),
             Some(value) => headers.push((name.clone(), value.clone())),
             None => {}
         }
     }
+    let removed = query.headers.iter().any(|(name, value)| name == "host" && value.is_none());
+    let (authority, no_host) = match authority {
+        Some(given) => (given.clone(), false),
+        None if removed => (SmolStr::default(), true),
+        None => (target.authority.clone(), false),
+    };
     HttpRequest {
         method: query.method.clone(),
         path: query.request_target.clone().unwrap_or_else(|| target.path.clone()),
@@ -280,5 +287,6 @@ fn message(query: &Query) -> HttpRequest {
         scheme: (query.http_version == HttpVersion::Http2)
             .then(|| SmolStr::new_static(if target.scheme.is_tls() { "https" } else { "http" })),
         headers,
+        no_host,
     }
 }

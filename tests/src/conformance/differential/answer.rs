@@ -121,6 +121,7 @@ fn request(sent: &Sent) -> HttpRequest {
         authority: sent.authority.as_str().into(),
         scheme: None,
         headers,
+        no_host: false,
     }
 }
 
