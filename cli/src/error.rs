@@ -150,6 +150,9 @@ impl From<TraceError> for CliError {
                     TraceError::NoClient => out.help(
                         "add the manifests of Pods or Deployments, or let --assume-platform make up a client and gateways",
                     ),
+                    TraceError::OutsideHasNoContainer => {
+                        out.help("leave out --container, --uid and --gid, or name a workload with --from")
+                    }
                     TraceError::NoEntrance { .. } => out.help(
                         "name one with --to-gateway, or let --assume-platform make up those that Gateways select",
                     ),

@@ -3,9 +3,10 @@
 //! Invariant: a name that fits one workload, or several that are alike, is that workload; anything else is an error that
 //! lists what could have been meant. A namespace that is not written is the caller's, before all others.
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::{Mesh, Workload};
+use crate::manifest::Kind;
 
 /// Why a name stands for no workload.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,13 +43,101 @@ const FITS: [fn(&Workload, &str) -> bool; 4] = [
     |workload, name| workload.name == name,
     |workload, name| is_of_deployment(&workload.name, name),
     |workload, name| workload.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')),
-    |workload, name| workload.service_account == name,
+    is_account,
 ];
+
+fn is_account(workload: &Workload, name: &str) -> bool {
+    workload.service_account == name
+}
+
+/// What a name is the name of, where it says so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// A pod, or a controller by its kind.
+    Object(Kind),
+    /// A service account.
+    Account,
+}
+
+impl Named {
+    /// A kind as kubectl and istioctl write it: in singular, plural, or short.
+    fn parse(word: &str) -> Option<Self> {
+        Some(Self::Object(match word.to_ascii_lowercase().as_str() {
+            "pod" | "pods" | "po" => Kind::Pod,
+            "deployment" | "deployments" | "deploy" => Kind::Deployment,
+            "statefulset" | "statefulsets" | "sts" => Kind::StatefulSet,
+            "daemonset" | "daemonsets" | "ds" => Kind::DaemonSet,
+            "replicaset" | "replicasets" | "rs" => Kind::ReplicaSet,
+            "job" | "jobs" => Kind::Job,
+            "cronjob" | "cronjobs" | "cj" => Kind::CronJob,
+            "serviceaccount" | "serviceaccounts" | "sa" => return Some(Self::Account),
+            _ => return None,
+        }))
+    }
+
+    /// Whether a workload has that name as what it is.
+    fn fits(self, workload: &Workload, name: &str) -> bool {
+        match self {
+            Self::Account => is_account(workload, name),
+            Self::Object(kind) if kind == workload.kind => workload.name == name,
+            // Pods are named after their controllers.
+            Self::Object(kind) if workload.kind == Kind::Pod => {
+                let part = workload.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+                let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+                part.is_some_and(|part| match kind {
+                    Kind::Deployment => is_of_deployment(&workload.name, name),
+                    Kind::StatefulSet => is_number(part),
+                    Kind::CronJob => {
+                        part.split_once('-').is_some_and(|(run, pod)| is_number(run) && pod.len() == 5)
+                    }
+                    _ => part.len() == 5,
+                })
+            }
+            Self::Object(_) => false,
+        }
+    }
+}
+
+/// A name as it can be read.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    namespace: Option<&'a str>,
+    named: Option<Named>,
+    name: &'a str,
+}
+
+/// All ways to read a name, the likeliest first; `own` is the caller's namespace.
+fn readings<'a>(text: &'a str, own: &'a str) -> Vec<Reading<'a>> {
+    let read = |namespace, named, name| Reading { namespace, named, name };
+    let of_kind = |word| Named::parse(word).map(Some);
+    let parts: Vec<&str> = text.strip_prefix("spiffe://").unwrap_or(text).split('/').collect();
+    let mut out = Vec::new();
+    match parts.as_slice() {
+        // istiod: `pkg/spiffe/spiffe.go: Identity.String`.
+        [_, "ns", namespace, "sa", name] => out.push(read(Some(*namespace), Some(Named::Account), *name)),
+        [name] => out.extend([read(Some(own), None, *name), read(None, None, *name)]),
+        [first, name] => {
+            out.push(read(Some(*first), None, *name));
+            if let Some(named) = of_kind(*first) {
+                out.extend([read(Some(own), named, *name), read(None, named, *name)]);
+                // istioctl: `pkg/util/handlers/handlers.go: InferPodInfo`.
+                out.extend(name.rsplit_once('.').map(|(name, namespace)| read(Some(namespace), named, name)));
+            }
+        }
+        [first, second, name] => {
+            out.extend(of_kind(*second).map(|named| read(Some(*first), named, *name)));
+            out.extend(of_kind(*first).map(|named| read(Some(*second), named, *name)));
+        }
+        _ => {}
+    }
+    out
+}
 
 impl Mesh {
     /// The workload that a name stands for, and its place in [`Mesh::workloads`].
     ///
-    /// `namespace/name`, `name`, or istioctl's `pod.namespace`; the name can be that of its controller or service account.
+    /// `namespace/name`, `name`, or istioctl's `pod.namespace`; the name can be that of its controller or service account. With
+    /// what it is the name of: `kind/name`, `namespace/kind/name`, istioctl's `kind/name.namespace`, or a SPIFFE identity.
     ///
     /// # Errors
     ///
@@ -58,34 +147,36 @@ impl Mesh {
         name: &str,
         namespace: &str,
     ) -> Result<(usize, &Workload), WorkloadNameError> {
-        let found = match name.split_once('/') {
-            Some((namespace, name)) => self.first_that_fit(name, Some(namespace)),
-            None => [Some(namespace), None]
-                .into_iter()
-                .map(|namespace| self.first_that_fit(name, namespace))
-                .find(|found| !found.is_empty())
-                .unwrap_or_else(|| self.pod_of_istioctl(name)),
-        };
+        let found = readings(name, namespace)
+            .into_iter()
+            .map(|reading| self.first_that_fit(reading))
+            .find(|found| !found.is_empty())
+            .unwrap_or_else(|| self.pod_of_istioctl(name));
         let Some(first) = found.first() else {
             return Err(WorkloadNameError::Unknown { name: name.into(), candidates: self.close_to(name) });
         };
         if found.iter().all(|(_, workload)| first.1.is_like(workload)) {
             return Ok(*first);
         }
-        let candidates = names(found.iter().map(|(_, workload)| *workload));
+        let candidates = names_apart(found.iter().map(|(_, workload)| *workload));
         Err(WorkloadNameError::Ambiguous { name: name.into(), candidates })
     }
 
-    /// The workloads of a namespace, or of all, that a name fits best.
-    fn first_that_fit(&self, name: &str, namespace: Option<&str>) -> Vec<(usize, &Workload)> {
-        let inside = |workload: &&Workload| namespace.is_none_or(|namespace| workload.namespace == namespace);
-        FITS.into_iter()
-            .map(|fits| {
-                let all = self.workloads().iter().enumerate();
-                all.filter(|(_, workload)| inside(workload) && fits(workload, name)).collect::<Vec<_>>()
-            })
-            .find(|found| !found.is_empty())
-            .unwrap_or_default()
+    /// The workloads that a name fits best.
+    fn first_that_fit(&self, wanted: Reading<'_>) -> Vec<(usize, &Workload)> {
+        let that_fit = |fits: &dyn Fn(&Workload) -> bool| -> Vec<(usize, &Workload)> {
+            let all = self.workloads().iter().enumerate();
+            let inside = |own: &Workload| wanted.namespace.is_none_or(|namespace| own.namespace == namespace);
+            all.filter(|(_, workload)| inside(workload) && fits(workload)).collect()
+        };
+        match wanted.named {
+            Some(named) => that_fit(&|workload| named.fits(workload, wanted.name)),
+            None => FITS
+                .into_iter()
+                .map(|fits| that_fit(&|workload| fits(workload, wanted.name)))
+                .find(|found| !found.is_empty())
+                .unwrap_or_default(),
+        }
     }
 
     fn pod_of_istioctl(&self, name: &str) -> Vec<(usize, &Workload)> {
@@ -96,8 +187,8 @@ impl Mesh {
 
     /// Names that resemble one that nothing has; all, where none does.
     fn close_to(&self, name: &str) -> Vec<SmolStr> {
-        let (namespace, wanted) = match name.split_once('/') {
-            Some((namespace, name)) => (Some(namespace), name),
+        let (namespace, wanted) = match readings(name, "").first() {
+            Some(Reading { namespace, name, .. }) => (namespace.filter(|own| !own.is_empty()), *name),
             None => (None, name),
         };
         let near = |workload: &&Workload| {
@@ -124,6 +215,23 @@ fn is_of_deployment(pod: &str, deployment: &str) -> bool {
 
 fn names<'a>(workloads: impl Iterator<Item = &'a Workload>) -> Vec<SmolStr> {
     let mut names: Vec<SmolStr> = workloads.map(Workload::full_name).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Names that tell workloads apart: with their kinds, where some differ in nothing else.
+fn names_apart<'a>(workloads: impl Iterator<Item = &'a Workload> + Clone) -> Vec<SmolStr> {
+    let named = |workload: &Workload| {
+        let same =
+            workloads.clone().filter(|own| own.namespace == workload.namespace && own.name == workload.name);
+        let Workload { namespace, name, kind, .. } = workload;
+        match same.count() {
+            0 | 1 => workload.full_name(),
+            _ => format_smolstr!("{namespace}/{}/{name}", kind.as_str().to_ascii_lowercase()),
+        }
+    };
+    let mut names: Vec<SmolStr> = workloads.clone().map(named).collect();
     names.sort();
     names.dedup();
     names
@@ -219,6 +327,42 @@ mod tests {
         let error = named(&mesh(&differing), "web").unwrap_err();
         assert_eq!(error.to_string(), "`web` is the name of more than one workload");
         assert_eq!(error.candidates(), ["shop/web-7d9f8b6c4-aaaaa", "shop/web-7d9f8b6c4-ccccc"]);
+    }
+
+    #[test]
+    fn a_name_says_what_it_is_the_name_of() {
+        let controller = |kind: &str| {
+            format!(
+                "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: sleep, namespace: shop}}\nspec:\n  selector: {{}}\n  \
+                 template: {{metadata: {{labels: {{app: {kind}}}}}, spec: {{serviceAccountName: {kind}, containers: [{{name: a}}]}}}}\n---\n"
+            )
+        };
+        let two =
+            [controller("Deployment"), controller("StatefulSet"), pod("other", "cart-7d9f8b6c4-x2x9k", "")];
+        let mesh = mesh(&two);
+        let kind = |name: &str| mesh.workload_named(name, "shop").map(|(_, found)| found.kind);
+        assert_eq!(
+            kind("sleep").unwrap_err().candidates(),
+            ["shop/deployment/sleep", "shop/statefulset/sleep"]
+        );
+        for (name, expected) in [
+            ("deployment/sleep", Kind::Deployment),
+            ("deploy/sleep", Kind::Deployment),
+            ("sts/sleep.shop", Kind::StatefulSet),
+            ("shop/statefulset/sleep", Kind::StatefulSet),
+            ("sts/shop/sleep", Kind::StatefulSet),
+            ("sa/StatefulSet", Kind::StatefulSet),
+            ("sa/other/robot", Kind::Pod),
+            ("other/sa/robot", Kind::Pod),
+            ("spiffe://cluster.local/ns/shop/sa/Deployment", Kind::Deployment),
+            ("deploy/cart", Kind::Pod),
+            ("pod/cart-7d9f8b6c4-x2x9k.other", Kind::Pod),
+        ] {
+            assert_eq!(kind(name), Ok(expected), "{name}");
+        }
+        for name in ["sts/cart", "ds/sleep", "shop/pod/sleep", "spiffe://cluster.local/ns/shop/sa/robot"] {
+            assert!(matches!(kind(name), Err(WorkloadNameError::Unknown { .. })), "{name}");
+        }
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub enum TraceError {
         /// The containers it has.
         candidates: Vec<SmolStr>,
     },
+    /// A client outside of the cluster is said to have what only a pod has.
+    #[error("a client outside of the cluster has no container, user or group that a trace depends on")]
+    OutsideHasNoContainer,
     /// No gateway has that name.
     #[error("no gateway is called `{name}`")]
     UnknownGateway {
@@ -68,7 +71,7 @@ impl TraceError {
     /// What could have been meant.
     pub fn candidates(&self) -> &[SmolStr] {
         match self {
-            Self::Query(_) | Self::NoClient => &[],
+            Self::Query(_) | Self::NoClient | Self::OutsideHasNoContainer => &[],
             Self::Source(error) => error.candidates(),
             Self::UnknownContainer { candidates, .. }
             | Self::UnknownGateway { candidates, .. }
