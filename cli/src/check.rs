@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use clap::ValueEnum;
-use dryroute::diagnostic::{Code, Diagnostic, Location, Place, Severity};
+use dryroute::diagnostic::{Diagnostic, Severity};
 use dryroute::manifest::ManifestSet;
 use serde_json::json;
 
 use crate::error::{CliError, Exit, Output};
-use crate::input::Input;
+use crate::input::{Input, UNREADABLE};
 use crate::{frame, style};
 
 /// Arguments of `check`.
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
     let all: Vec<&Diagnostic> = mesh.diagnostics().chain(&of_proxies).collect();
     let count = |severity| all.iter().filter(|d| d.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    let unreadable = all.iter().any(|d| matches!(d.code, Code::InvalidYaml | Code::UnreadableFile));
+    let unreadable = all.iter().any(|d| UNREADABLE.contains(&d.code));
     let exit = match (unreadable, errors) {
         (true, _) => Exit::Unusable,
         (false, 0) => Exit::Ok,
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
     let mut out = String::new();
     for diagnostic in &all {
         match args.output {
-            Format::Short => out.push_str(&short(set, diagnostic)),
+            Format::Short => out.push_str(&frame::line(set, diagnostic)),
             _ => {
                 out.push_str(&frame::diagnostic(set, diagnostic));
                 out.push('\n');
@@ -80,9 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
         out,
         "{}: {}, {}, {}",
         style::paint(colour, word),
-        many(resources, "resource"),
-        many(errors, "error"),
-        many(warnings, "warning"),
+        style::many(resources, "resource"),
+        style::many(errors, "error"),
+        style::many(warnings, "warning"),
     );
     for ((version, kind), count) in set.unknown_kinds() {
         let _ = writeln!(out, "passed by: {count} {kind} ({version})");
@@ -90,44 +90,17 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
     Ok(Output::answer(out).at_least(exit))
 }
 
-fn many(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
-
-fn location(set: &ManifestSet, place: &Place) -> Option<Location> {
-    match place {
-        Place::Position(location) => Some(location.clone()),
-        Place::Origin(origin) => set.locate(origin),
-    }
-}
-
-fn severity(diagnostic: &Diagnostic) -> &'static str {
-    match diagnostic.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    }
-}
-
-fn short(set: &ManifestSet, diagnostic: &Diagnostic) -> String {
-    let at = diagnostic.labels.first().and_then(|label| location(set, &label.at));
-    let at = at.map(|l| format!("{}: ", crate::place::column(&l))).unwrap_or_default();
-    let code = diagnostic.code.as_str();
-    let help = diagnostic.help.as_ref().map(|h| format!(" ({h})")).unwrap_or_default();
-    format!("{at}{}[{code}]: {}{help}\n", severity(diagnostic), diagnostic.message)
-}
-
 fn as_json(set: &ManifestSet, diagnostic: &Diagnostic) -> serde_json::Value {
     let labels: Vec<_> = diagnostic
         .labels
         .iter()
         .filter_map(|label| {
-            let at = location(set, &label.at)?;
+            let at = frame::location(set, &label.at)?;
             Some(json!({"file": at.file, "line": at.line, "column": at.column, "text": label.text}))
         })
         .collect();
     json!({
-        "code": diagnostic.code.as_str(), "severity": severity(diagnostic), "message": diagnostic.message,
+        "code": diagnostic.code.as_str(), "severity": frame::severity(diagnostic), "message": diagnostic.message,
         "field": diagnostic.field, "labels": labels, "help": diagnostic.help,
     })
 }

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use dryroute::envoy::export::{self, OneMachine};
 use dryroute::istiod::Proxy;
+use dryroute::mesh::Mesh;
 
 use crate::error::{CliError, Output};
 use crate::input::Input;
@@ -65,14 +67,18 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
     let loaded = args.input.load()?;
-    let node = who::node(&loaded.mesh, &args.proxy, &args.input.namespace()?)?;
-    let proxy = Proxy::new(loaded.mesh.clone(), node);
+    let answer = answer(args, &loaded.mesh);
+    Ok(loaded.finish(answer))
+}
+
+fn answer(args: &Args, mesh: &Arc<Mesh>) -> Result<Output, CliError> {
+    let node = who::node(mesh, &args.proxy, &args.input.namespace()?)?;
+    let proxy = Proxy::new(mesh.clone(), node);
     let machine =
         OneMachine { upstream: args.upstream, admin_port: args.admin_port, ..OneMachine::default() };
     let loopback = args.loopback.then_some(&machine as &dyn export::Loopback);
     let out = export::export(&proxy.snapshot(), args.output.into(), loopback);
-    let mut output = Output::json(&out.document)?.at_least(loaded.exit);
-    output.stderr = loaded.stderr;
+    let mut output = Output::json(&out.document)?;
     for what in &out.left_out {
         let _ = writeln!(output.stderr, "left out: {what}");
     }

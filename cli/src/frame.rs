@@ -80,10 +80,7 @@ impl Frame<'_> {
 /// A diagnostic of the library.
 pub(crate) fn diagnostic(set: &ManifestSet, diagnostic: &Diagnostic) -> String {
     let labels = diagnostic.labels.iter().filter_map(|label| {
-        let at = match &label.at {
-            Place::Position(location) => location.clone(),
-            Place::Origin(origin) => set.locate(origin)?,
-        };
+        let at = location(set, &label.at)?;
         // What the title has said needs no label.
         let said = diagnostic.message.ends_with(&label.text);
         Some((at, if said { "" } else { label.text.as_str() }))
@@ -97,6 +94,32 @@ pub(crate) fn diagnostic(set: &ManifestSet, diagnostic: &Diagnostic) -> String {
         help: diagnostic.help.as_deref(),
     }
     .render(set)
+}
+
+/// A diagnostic in one line: `file:line:column: severity[code]: message`.
+pub(crate) fn line(set: &ManifestSet, diagnostic: &Diagnostic) -> String {
+    let at = diagnostic.labels.first().and_then(|label| location(set, &label.at));
+    let at = at.map(|l| format!("{}: ", crate::place::column(&l))).unwrap_or_default();
+    let code = diagnostic.code.as_str();
+    let help = diagnostic.help.as_ref().map(|h| format!(" ({h})")).unwrap_or_default();
+    format!("{at}{}[{code}]: {}{help}\n", severity(diagnostic), diagnostic.message)
+}
+
+/// Where a place is.
+pub(crate) fn location(set: &ManifestSet, place: &Place) -> Option<Location> {
+    match place {
+        Place::Position(location) => Some(location.clone()),
+        Place::Origin(origin) => set.locate(origin),
+    }
+}
+
+/// How much a diagnostic matters, as a word.
+pub(crate) fn severity(diagnostic: &Diagnostic) -> &'static str {
+    match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    }
 }
 
 /// From a position to the end of what is written on its line, comments left out; as bytes of the text.
@@ -114,8 +137,67 @@ fn span(text: &str, at: &Location) -> std::ops::Range<usize> {
         .map_or_else(|| line.trim_end().len(), |(index, _)| index);
     let rest = line.get(from..).unwrap_or_default();
     let length = rest.find(" #").unwrap_or(rest.len());
-    let written = rest.get(..length).unwrap_or_default().trim_end().len();
+    let rest = rest.get(..length).unwrap_or_default().trim_end();
+    let in_flow = depth(line.get(..from).unwrap_or_default()) > 0;
+    let written = if in_flow { flow_value(rest) } else { rest.len() };
     (start + from)..(start + from + written)
+}
+
+/// How many brackets that a line opens are open at its end.
+fn depth(line: &str) -> usize {
+    let mut depth: usize = 0;
+    let mut scan = Scan::default();
+    for c in line.chars() {
+        match scan.next(c) {
+            Some('{' | '[') => depth += 1,
+            Some('}' | ']') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    depth
+}
+
+/// The length of an entry or item of a flow collection: up to the comma or bracket that ends it.
+fn flow_value(rest: &str) -> usize {
+    let mut depth = 0;
+    let mut scan = Scan::default();
+    for (index, c) in rest.char_indices() {
+        match scan.next(c) {
+            Some('{' | '[') => depth += 1,
+            Some('}' | ']' | ',') if depth == 0 => {
+                return rest.get(..index).unwrap_or_default().trim_end().len();
+            }
+            Some('}' | ']') => depth -= 1,
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+/// Reads a line of YAML, and tells what stands outside of quotes.
+#[derive(Default)]
+struct Scan {
+    quote: Option<char>,
+    escaped: bool,
+    inside: bool,
+}
+
+impl Scan {
+    fn next(&mut self, c: char) -> Option<char> {
+        match self.quote {
+            Some('"') if self.escaped => self.escaped = false,
+            Some('"') if c == '\\' => self.escaped = true,
+            Some(quote) if c == quote => self.quote = None,
+            Some(_) => {}
+            // A quote in the middle of a word is a letter.
+            None if matches!(c, '"' | '\'') && !self.inside => self.quote = Some(c),
+            None => {
+                self.inside = !(c.is_whitespace() || "{[,:".contains(c));
+                return Some(c);
+            }
+        }
+        None
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +209,22 @@ mod tests {
         let text = "a:\n  - b: 1 # why\n";
         let at = Location { file: "x".into(), line: 2, column: 5 };
         assert_eq!(text.get(span(text, &at)), Some("b: 1"));
+    }
+
+    #[test]
+    fn a_span_in_a_flow_collection_ends_with_its_entry() {
+        for (text, column, expected) in [
+            ("retries: {perTryTimeout: 2x, retryOn: 5xx}", 26, "2x"),
+            ("retries: {perTryTimeout: 2x}", 11, "perTryTimeout: 2x"),
+            ("- {a: {b: [1, 2]}, c: 3}", 4, "a: {b: [1, 2]}"),
+            ("hosts: [\"a,b\", c]", 9, "\"a,b\""),
+            ("hosts: [it's, c]", 9, "it's"),
+            ("a: b, c", 4, "b, c"),
+            ("{a: b}", 1, "{a: b}"),
+        ] {
+            let at = Location { file: "x".into(), line: 1, column };
+            assert_eq!(text.get(span(text, &at)), Some(expected), "{text}");
+        }
     }
 
     #[test]

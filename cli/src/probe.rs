@@ -5,6 +5,7 @@
 mod render;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use dryroute::envoy::{ApplicationProtocol, Capture, Connection, HttpRequest, Record, Transport, decide};
@@ -112,9 +113,14 @@ enum Format {
 
 pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
     let loaded = args.input.load()?;
-    let node = who::node(&loaded.mesh, &args.proxy, &args.input.namespace()?)?;
+    let answer = answer(args, &loaded.mesh);
+    Ok(loaded.finish(answer))
+}
+
+fn answer(args: &Args, mesh: &Arc<Mesh>) -> Result<Output, CliError> {
+    let node = who::node(mesh, &args.proxy, &args.input.namespace()?)?;
     let router = node.node_type == NodeType::Router;
-    let proxy = Proxy::new(loaded.mesh.clone(), node);
+    let proxy = Proxy::new(mesh.clone(), node);
     let mode = args.mode.unwrap_or(if router { Mode::Gateway } else { Mode::Outbound });
     let capture = match mode {
         Mode::Outbound => Capture::Outbound,
@@ -122,7 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
         Mode::Gateway => Capture::Direct,
     };
     let own = proxy.node().ips.first().copied();
-    let connection = connection(args, mode, own, &loaded.mesh)?;
+    let connection = connection(args, mode, own, mesh)?;
     let request = (args.protocol != Protocol::Tcp).then(|| request(args, &connection)).transpose()?;
     let mut record = Record::default();
     let decision = decide(&proxy, &proxy.facts(), capture, &connection, request.as_ref(), &mut record);
@@ -131,9 +137,7 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
         Format::Json => Output::json(&answer.as_json(&connection, request.as_ref()))?,
         Format::Text => Output::answer(answer.as_text(&connection, request.as_ref())),
     };
-    let mut output = output.at_least(answer.exit()).at_least(loaded.exit);
-    output.stderr = loaded.stderr;
-    Ok(output)
+    Ok(output.at_least(answer.exit()))
 }
 
 fn connection(args: &Args, mode: Mode, own: Option<IpAddr>, mesh: &Mesh) -> Result<Connection, CliError> {
@@ -211,6 +215,7 @@ fn request(args: &Args, connection: &Connection) -> Result<HttpRequest, CliError
         authority: authority.into(),
         scheme: http2.then(|| scheme.into()),
         headers,
+        no_host: false,
     })
 }
 

@@ -1,12 +1,14 @@
 //! `dryroute proxy-config`: what would this proxy be told?
 //!
 //! The tables are those of `istioctl proxy-config`, cell for cell; `-o wide` adds who made each line.
-//! istioctl: `pkg/writer/envoy/configdump`.
+//! istioctl: `pkg/writer/envoy/configdump`; names of the sections: `pkg/proxyconfig/proxyconfig.go`.
 
 mod clusters;
 mod endpoints;
 mod listeners;
 mod routes;
+
+use std::sync::Arc;
 
 use clap::{Subcommand, ValueEnum};
 use dryroute::envoy::export::{self, Document, Snapshot};
@@ -29,16 +31,16 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Section {
     /// Listeners and where their filter chains lead
-    #[command(visible_aliases = ["listener", "lds"])]
+    #[command(visible_aliases = ["listener", "l", "lds"])]
     Listeners(listeners::Args),
     /// Route configurations, their virtual hosts and routes
-    #[command(visible_aliases = ["route", "rds"])]
+    #[command(visible_aliases = ["route", "r", "rds"])]
     Routes(routes::Args),
     /// Clusters
-    #[command(visible_aliases = ["cluster", "cds"])]
+    #[command(visible_aliases = ["cluster", "c", "cds"])]
     Clusters(clusters::Args),
     /// Endpoints of clusters
-    #[command(visible_aliases = ["endpoint", "eds"])]
+    #[command(visible_aliases = ["endpoint", "ep", "eds"])]
     Endpoints(endpoints::Args),
 }
 
@@ -111,8 +113,13 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
         Section::Endpoints(args) => &args.common,
     };
     let loaded = common.input.load()?;
-    let node = who::node(&loaded.mesh, &common.proxy, &common.input.namespace()?)?;
-    let proxy = Proxy::new(loaded.mesh.clone(), node);
+    let answer = answer(args, common, &loaded.mesh);
+    Ok(loaded.finish(answer.map(Output::answer)))
+}
+
+fn answer(args: &Args, common: &Common, mesh: &Arc<Mesh>) -> Result<String, CliError> {
+    let node = who::node(mesh, &common.proxy, &common.input.namespace()?)?;
+    let proxy = Proxy::new(mesh.clone(), node);
     let format = common.output;
     let stdout = match &args.section {
         Section::Listeners(args) => {
@@ -164,7 +171,7 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
             }
         }
     };
-    Ok(Output { stdout, stderr: loaded.stderr, exit: loaded.exit })
+    Ok(stdout)
 }
 
 /// The resources of a discovery response, as a list.

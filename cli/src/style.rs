@@ -82,6 +82,11 @@ pub(crate) fn percent(probability: f64) -> String {
     format!("{percent:.digits$} %")
 }
 
+/// A number and what it counts.
+pub(crate) fn many(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

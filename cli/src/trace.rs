@@ -9,7 +9,10 @@ mod mermaid;
 mod text;
 mod words;
 
+use std::sync::Arc;
+
 use clap::ValueEnum;
+use dryroute::mesh::Mesh;
 use dryroute::trace::{Choice, HttpVersion, Query, Trace, Tracer, VerdictKind};
 
 use crate::error::{CliError, Exit, Output};
@@ -37,7 +40,8 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Client")]
 struct Client {
-    /// Who sends it: namespace/pod, namespace/deployment, a service account, or `outside`
+    /// Who sends it: [namespace/]name of a pod, controller or service account, also with its kind as in deploy/name or
+    /// namespace/sa/name, a SPIFFE identity, or `outside`
     #[arg(long, value_name = "WHO")]
     from: Option<String>,
     /// The container that sends it; traffic of istio-proxy is not captured
@@ -70,6 +74,9 @@ struct Curl {
     /// The method
     #[arg(short = 'X', long = "request", value_name = "METHOD")]
     method: Option<String>,
+    /// User and password, sent as basic authorization, as those of the URL
+    #[arg(short = 'u', long, value_name = "USER:PASSWORD")]
+    user: Option<String>,
     /// The body, which makes it a POST; `@file` reads one
     #[arg(short = 'd', long = "data")]
     data: Option<String>,
@@ -130,8 +137,16 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
     let mut query = query(args)?;
     query.namespace = Some(args.input.namespace()?.into());
     let loaded = args.input.load()?;
-    let tracer = Tracer::new(loaded.mesh.clone());
-    let trace = tracer.trace(&query)?;
+    let answer = answer(args, &query, &loaded.mesh);
+    Ok(match args.show.output {
+        Format::Text | Format::Wide => loaded.finish_told(answer),
+        Format::Json | Format::Dot | Format::Mermaid => loaded.finish(answer),
+    })
+}
+
+fn answer(args: &Args, query: &Query, mesh: &Arc<Mesh>) -> Result<Output, CliError> {
+    let tracer = Tracer::new(mesh.clone());
+    let trace = tracer.trace(query)?;
     let mut output = match args.show.output {
         Format::Json => Output::json(&trace)?,
         Format::Dot => Output::answer(dot::render(&trace)),
@@ -142,12 +157,11 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
                 headers: args.show.headers || args.show.verbose,
                 messages: args.show.verbose,
             };
-            Output::answer(text::render(&trace, loaded.mesh.manifests(), detail))
+            Output::answer(text::render(&trace, mesh.manifests(), detail))
         }
     };
-    output.stderr = loaded.stderr;
     let expected = args.expect.check(&trace, &mut output.stderr);
-    Ok(output.at_least(settled(&trace)).at_least(expected).at_least(loaded.exit))
+    Ok(output.at_least(settled(&trace)).at_least(expected))
 }
 
 /// 3 when a way is unknown.
@@ -168,6 +182,9 @@ fn query(args: &Args) -> Result<Query, CliError> {
     let mut query = Query::parse(method, url)?;
     for header in &curl.headers {
         query.add_header(header)?;
+    }
+    if let Some(user) = &curl.user {
+        query.user = Some(user.clone().into_bytes());
     }
     if let Some(data) = &curl.data {
         query.body_bytes = Some(match data.strip_prefix('@') {

@@ -151,6 +151,15 @@ cases! {
     // Bad input: one clear error, exit 2, no backtrace.
     bad_yaml: "check -f cli/tests/fixtures/broken.yaml";
     bad_yaml_does_not_hide_the_rest: "trace http://192.0.2.1/ -f cli/tests/fixtures/broken.yaml --from shop/sleep";
+    trace_with_a_field_that_is_not_known: "trace http://web/ -f cli/tests/fixtures/partly.yaml --from sleep";
+    trace_with_a_field_that_is_not_known_wide: "trace http://web/ -f cli/tests/fixtures/partly.yaml --from sleep -o wide";
+    trace_without_an_answer_says_what_is_left_out: "trace http://web/ -f cli/tests/fixtures/partly.yaml --from slepe";
+    trace_without_a_file_that_is_missing: "trace http://web/ -f cli/tests/fixtures/nothing.yaml -f cli/tests/fixtures/partly.yaml --from sleep";
+    trace_from_outside_with_a_container: "trace http://web/ -f cli/tests/fixtures/partly.yaml --from outside -c app";
+    trace_with_a_mesh_config_that_is_misspelt: "trace http://nope.example/ -f cli/tests/fixtures/partly.yaml --from sleep --mesh-config cli/tests/fixtures/values.yaml";
+    bad_mesh_config: "check -f cli/tests/fixtures/partly.yaml --mesh-config cli/tests/fixtures/partly.yaml";
+    bad_feature: "check -f cli/tests/fixtures/partly.yaml --feature HTTP10=true";
+    bad_feature_without_a_value: "check -f cli/tests/fixtures/partly.yaml --feature PILOT_HTTP10";
     bad_file: "check -f cli/tests/fixtures/nothing.yaml";
     bad_directory: "check -f cli/src/trace";
     bad_url_without_host: "trace http:///get --scenario canary";
@@ -189,6 +198,39 @@ fn every_output_format_ends_with_the_same_code() {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             assert_eq!(dryroute(&words).output().unwrap().status.code(), Some(code), "{line} -o {format}");
         }
+    }
+}
+
+#[test]
+fn files_that_git_ignores_are_not_read_outside_of_repositories_either() {
+    let folder = std::env::temp_dir().join(format!("dryroute-{}", std::process::id()));
+    let namespace = |name: &str| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+    let read = folder.join("read");
+    std::fs::create_dir_all(read.join("sub")).unwrap();
+    for (file, text) in [
+        (folder.join(".gitignore"), "*\n".to_owned()),
+        (read.join(".gitignore"), "generated.yaml\n".to_owned()),
+        (read.join("a.yaml"), namespace("a")),
+        (read.join("sub/generated.yaml"), namespace("b")),
+    ] {
+        std::fs::write(file, text).unwrap();
+    }
+    let output = dryroute(&["check", "-f", read.to_str().unwrap()]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "ok: 1 resource, 0 errors, 0 warnings\n");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn sections_of_proxy_config_have_the_short_names_of_istioctl() {
+    for names in [
+        ["listeners", "listener", "l"],
+        ["routes", "route", "r"],
+        ["clusters", "cluster", "c"],
+        ["endpoints", "endpoint", "ep"],
+    ] {
+        let tables = names
+            .map(|name| dryroute(&["pc", name, "sleep", "--scenario", "canary"]).output().unwrap().stdout);
+        assert!(!tables[0].is_empty() && tables.iter().all(|table| *table == tables[0]), "{names:?}");
     }
 }
 

@@ -5,7 +5,7 @@
 
 use smol_str::SmolStr;
 
-use crate::origin::Origin;
+use crate::origin::{Origin, ResourceId};
 
 mod pages;
 
@@ -67,6 +67,8 @@ pub struct Diagnostic {
     pub labels: Vec<Label>,
     /// What to do, such as `did you mean "route"?`.
     pub help: Option<String>,
+    /// The resource it is about, where a position is all that its labels know.
+    pub about: Option<ResourceId>,
 }
 
 impl Diagnostic {
@@ -79,7 +81,22 @@ impl Diagnostic {
             field: SmolStr::default(),
             labels: Vec::new(),
             help: None,
+            about: None,
         }
+    }
+
+    /// The resource it is about, if it is about one that was read.
+    pub fn resource(&self) -> Option<ResourceId> {
+        self.about.or_else(|| match &self.labels.first()?.at {
+            Place::Origin(origin) => origin.resource(),
+            Place::Position(_) => None,
+        })
+    }
+
+    /// Whether something that is written is missing from the mesh, so that any answer may lack it.
+    pub fn is_of_something_left_out(&self) -> bool {
+        let by_code = matches!(self.code, Code::UnknownField | Code::NotAResource | Code::UnknownKind);
+        self.severity == Severity::Error || (by_code && self.severity == Severity::Warning)
     }
 
     /// Adds a place.
@@ -139,7 +156,7 @@ codes! {
     InvalidYaml = "invalid-yaml", Error;
     /// The document is YAML but no Kubernetes object: it has no `kind` or no `apiVersion`.
     NotAResource = "not-a-resource", Note;
-    /// A kind that no answer depends on, or that dryroute does not know; it is counted and passed by.
+    /// A kind that no answer depends on, or that dryroute does not know; it is counted and passed by. A version that a known kind never had is an error.
     UnknownKind = "unknown-kind", Note;
     /// A field that the kind's schema does not have; the API server would drop it or refuse the resource.
     UnknownField = "unknown-field", Warning;

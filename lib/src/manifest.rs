@@ -20,6 +20,7 @@ mod embedded;
 mod kind;
 mod load;
 mod locate;
+mod mesh_file;
 mod plain;
 mod read;
 mod resource;
@@ -32,6 +33,7 @@ pub mod yaml;
 
 pub(crate) use arena::decode_base64;
 pub use builder::ManifestBuilder;
+pub(crate) use de::nearest;
 pub use embedded::parse_mesh_config;
 pub use kind::{Kind, Spec};
 pub use load::{Admission, LoadError, Loader, is_manifest};
@@ -42,12 +44,17 @@ pub use resource::{Meta, Resource, Status, Timestamp};
 pub(crate) struct Source {
     pub(crate) name: SmolStr,
     pub(crate) text: Arc<str>,
+    /// Line and column, from 1, of bytes that are no text.
+    pub(crate) broken: Vec<(u32, u32)>,
 }
 
 /// The text is not shown: it is long, and before loading it may hold Secrets.
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").field("name", &self.name).field("bytes", &self.text.len()).finish()
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .field("bytes", &self.text.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,7 +65,16 @@ pub(crate) struct StoredPlace {
     pub(crate) start: u32,
     pub(crate) end: u32,
     pub(crate) line: u32,
+    pub(crate) column: u32,
     pub(crate) items: Vec<u32>,
+}
+
+impl StoredPlace {
+    /// A position in the document as one in its file.
+    fn position(&self, file: &SmolStr, line: u32, column: u32) -> Location {
+        let column = if line == 1 { column + self.column } else { column };
+        Location { file: file.clone(), line: line + self.line, column }
+    }
 }
 
 /// Everything that was read, with its diagnostics.
@@ -72,6 +88,8 @@ pub struct ManifestSet {
     /// How many resources at the end nobody wrote.
     derived: usize,
     diagnostics: Vec<Diagnostic>,
+    /// The mesh configuration that was read on its own, and what there is to say about it.
+    pub(crate) mesh_config: Option<(schema::mesh_config::MeshConfig, Vec<Diagnostic>)>,
     /// Fields that are written and not translated, by resource.
     not_yet: Vec<(ResourceId, SmolStr)>,
     unknown_kinds: IndexMap<(SmolStr, SmolStr), usize>,
@@ -121,7 +139,7 @@ impl ManifestSet {
         let text = source.text.get(place.start as usize..place.end as usize)?;
         // What is kept of a document with Secrets may have nothing to find.
         let (line, column) = locate::locate(text, &place.items, path).unwrap_or((1, 1));
-        Some(Location { file: source.name.clone(), line: line + place.line, column })
+        Some(place.position(&source.name, line, column))
     }
 
     /// The text of a source by its name, for showing lines of it; the contents of Secrets are masked.

@@ -69,8 +69,10 @@ pub struct MeshOptions {
     pub cluster_domain: SmolStr,
     /// The domain that short names in Istio's resources are completed with; the cluster's, outside of Istio's unit tests.
     pub resource_domain: SmolStr,
-    /// istiod's switches.
+    /// istiod's switches, before those that a Deployment of istiod among the manifests sets.
     pub features: Features,
+    /// Switches that count before all others, by environment variable and value; see [`Features::set`].
+    pub switches: Vec<(String, String)>,
     /// Whether Services without `clusterIP` get an assumed one, as a cluster would give them one.
     pub assume_addresses: bool,
     /// What the caller assumes about the mesh, a sentence each; every trace names it ([`StandIn`]).
@@ -87,6 +89,7 @@ impl Default for MeshOptions {
             cluster_domain: SmolStr::new_static("cluster.local"),
             resource_domain: SmolStr::new_static("cluster.local"),
             features: Features::default(),
+            switches: Vec::new(),
             assume_addresses: true,
             assumptions: Vec::new(),
             gateway_api_defaults: true,
@@ -164,6 +167,7 @@ pub struct Mesh {
     workloads: Vec<Workload>,
     workload_by_ip: FxHashMap<IpAddr, u32>,
     endpoints: FxHashMap<EndpointKey, Vec<Endpoint>>,
+    config_diagnostics: Vec<Diagnostic>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -207,7 +211,7 @@ impl Mesh {
         &self.options.resource_domain
     }
 
-    /// istiod's switches.
+    /// istiod's switches, as this mesh has them.
     pub fn features(&self) -> &Features {
         &self.options.features
     }
@@ -328,6 +332,11 @@ impl Mesh {
 
     /// What there is to say about the input, the manifests' diagnostics included.
     pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.manifests.diagnostics().iter().chain(&self.diagnostics)
+        self.manifests.diagnostics().iter().chain(&self.config_diagnostics).chain(&self.diagnostics)
+    }
+
+    /// Those of them that are about the mesh configuration.
+    pub(crate) fn config_diagnostics(&self) -> &[Diagnostic] {
+        &self.config_diagnostics
     }
 }

@@ -31,6 +31,7 @@ mod error;
 mod graph;
 mod near_miss;
 pub mod query;
+mod remarks;
 mod source;
 mod tracer;
 mod walk;

@@ -10,6 +10,7 @@ mod suite {
     mod conflicts;
     mod conformance;
     mod coverage;
+    mod curl;
     mod discovery;
     mod egress_gateway;
     mod extensions;
@@ -20,6 +21,7 @@ mod suite {
     mod live;
     mod loader;
     mod locality;
+    mod mesh_config;
     mod mutations;
     mod names;
     mod patches;
@@ -27,6 +29,7 @@ mod suite {
     mod peer_authentication;
     mod properties;
     mod re2;
+    mod remarks;
     mod samples;
     mod told;
     mod trace_contract;

@@ -3,16 +3,18 @@
 
 use std::fmt::Write as _;
 
-use dryroute::diagnostic::Severity;
+use dryroute::diagnostic::{Code, Location, Severity};
 use dryroute::manifest::ManifestSet;
-use dryroute::trace::{Fidelity, Hop, Leg, NearMiss, Outcome, Place, Step, StepKind, Trace, Tries};
+use dryroute::trace::{Fidelity, Hop, Leg, NearMiss, Note, Outcome, Place, Step, StepKind, Trace, Tries};
 
 use super::{headers, words};
 use crate::frame::Frame;
-use crate::{place, style};
+use crate::{input, place, style};
 
 /// How many assumptions the short text shows.
 const ASSUMPTIONS_SHOWN: usize = 3;
+/// How many notes about resources that took part it shows.
+const NOTES_SHOWN: usize = 3;
 
 /// The column of labels in the short text.
 const SHORT_LABEL: usize = 8;
@@ -223,19 +225,67 @@ impl Text<'_> {
     }
 
     fn notes(&mut self, manifests: &ManifestSet) {
-        for note in &self.trace.diagnostics {
-            self.push("");
-            let text = Frame {
-                severity: note.severity,
-                code: note.code,
-                title: &note.message,
-                labels: note.origin.location().map(|at| (at, "")).into_iter().collect(),
-                note: None,
-                help: note.help.as_deref(),
+        // What cannot be read at all was said before, and so was what is a near miss.
+        let missed: Vec<Location> =
+            self.trace.near_misses.iter().filter_map(|miss| miss.origin.location()).collect();
+        let is_said = |note: &Note| {
+            input::UNREADABLE.iter().any(|code| code.as_str() == note.code)
+                || note.origin.location().is_some_and(|at| missed.contains(&at))
+        };
+        let all = self.trace.diagnostics.iter().filter(|note| !is_said(note));
+        let (part, missing): (Vec<&Note>, Vec<&Note>) = all.partition(|note| note.takes_part);
+        let mut brief: Vec<&Note> = Vec::new();
+        for note in part {
+            // A part that cannot be followed decides everything.
+            if self.detail.wide || note.code == Code::NotModelled.as_str() {
+                self.push("");
+                let text = framed(note, manifests);
+                self.out.push_str(&text);
+            } else {
+                brief.push(note);
             }
-            .render(manifests);
-            self.out.push_str(&text);
         }
+        let unsaid = missing.iter().chain(brief.iter().skip(NOTES_SHOWN));
+        let (errors, others): (Vec<&&Note>, Vec<&&Note>) =
+            unsaid.partition(|note| note.severity == Severity::Error);
+        if brief.is_empty() && errors.is_empty() && others.is_empty() {
+            return;
+        }
+        self.push("");
+        for note in brief.iter().take(NOTES_SHOWN) {
+            self.brief(note);
+        }
+        let counts = [(errors.len(), "error"), (others.len(), "warning")];
+        let counts: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, noun)| style::many(*count, noun))
+            .collect();
+        if !counts.is_empty() {
+            let also = if brief.is_empty() { "" } else { "also " };
+            let text =
+                format!("{also}in the manifests: {}; `dryroute check` shows them", counts.join(" and "));
+            self.push(&style::paint(style::DIM, &text));
+        }
+        if !self.trace.assumptions.is_empty() && !self.detail.wide {
+            self.push("");
+        }
+    }
+
+    /// A note in one line, or two.
+    fn brief(&mut self, note: &Note) {
+        let (colour, word) = match note.severity {
+            Severity::Error => (style::RED, "error:"),
+            Severity::Warning => (style::YELLOW, "warning:"),
+            Severity::Note => (style::CYAN, "note:"),
+        };
+        let help = note.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        let text = format!("{}{help}", note.message);
+        let text = style::wrap(text.split(' '), word.len() + 1, self.width);
+        let right = note.origin.location().map(|at| place::line(&at)).unwrap_or_default();
+        let left = format!("{} {text}", style::paint(colour, word));
+        let line = style::justify(&left, &style::paint(style::DIM, &right), self.width);
+        self.push(&line);
     }
 
     fn assumptions(&mut self) {
@@ -394,6 +444,19 @@ fn tries(tries: &Tries) -> Vec<Line> {
     });
     limits.extend(tries.worst_case_ms.map(|time| format!("{} at most", words::time(time))));
     vec![first, Line { label: "time", text: limits.join(", "), right: written(&tries.timeout_origin) }]
+}
+
+/// A note with the lines it is about.
+fn framed(note: &Note, manifests: &ManifestSet) -> String {
+    Frame {
+        severity: note.severity,
+        code: note.code,
+        title: &note.message,
+        labels: note.origin.location().map(|at| (at, "")).into_iter().collect(),
+        note: None,
+        help: note.help.as_deref(),
+    }
+    .render(manifests)
 }
 
 /// A near miss, with the line that could be repaired.

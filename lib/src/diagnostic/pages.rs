@@ -31,7 +31,7 @@ impl Code {
             ),
             Self::UnknownKind => (
                 "apiVersion: example.com/v1\nkind: Widget\n",
-                "Nothing, if the kind does not route traffic. The resource is counted and passed by.",
+                "Nothing, if the kind does not route traffic. The resource is counted and passed by. If it is misspelt or has the version or group of another kind, a cluster refuses it: correct it as suggested.",
             ),
             Self::UnknownField => (
                 "kind: VirtualService\nspec:\n  http:\n  - rout: []\n",

@@ -207,7 +207,7 @@ pub(crate) fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str>
 }
 
 /// Edit distance with neighbouring letters swapped as one edit; words longer than 64 letters are never near.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().take(65).collect();
     let b: Vec<char> = b.chars().take(65).collect();
     if a.len() > 64 || b.len() > 64 {

@@ -1,4 +1,4 @@
-//! What does a mesh configuration that is embedded in a ConfigMap say?
+//! What does a mesh configuration say, on its own or embedded in a ConfigMap?
 
 use serde::Deserialize;
 
@@ -6,7 +6,9 @@ use super::arena::Arena;
 use super::de::{Context, NodeDeserializer};
 use super::schema::mesh_config::MeshConfig;
 use super::split::{documents, normalise};
+use super::{ManifestSet, locate};
 use crate::diagnostic::{Code, Diagnostic, Location, Place};
+use crate::origin::Origin;
 
 /// Reads mesh configuration text; `file` is how its positions are named.
 ///
@@ -30,8 +32,17 @@ pub fn parse_mesh_config(file: &str, text: &str) -> (Option<MeshConfig>, Vec<Dia
             );
         }
     };
+    read(&arena, 0, place)
+}
+
+/// Reads the mesh configuration at a node.
+pub(super) fn read(
+    arena: &Arena<'_>,
+    at: u32,
+    place: impl Fn(u32, u32) -> Place,
+) -> (Option<MeshConfig>, Vec<Diagnostic>) {
     let context = Context::new(Vec::new(), true, &[]);
-    let result = MeshConfig::deserialize(NodeDeserializer { arena: &arena, context: &context, at: 0 });
+    let result = MeshConfig::deserialize(NodeDeserializer { arena, context: &context, at });
     let (unknown, more) = context.take_unknown();
     let mut diagnostics: Vec<Diagnostic> = unknown
         .into_iter()
@@ -52,7 +63,7 @@ pub fn parse_mesh_config(file: &str, text: &str) -> (Option<MeshConfig>, Vec<Dia
     match result {
         Ok(config) => (Some(config), diagnostics),
         Err(error) => {
-            let (path, node) = context.settle(0).unwrap_or_default();
+            let (path, node) = context.settle(at).unwrap_or_default();
             let (line, column) = arena.node(node).map_or((1, 1), |n| (n.line, n.column));
             diagnostics.push(
                 Diagnostic::new(error.code, format!("{path}: {}", error.message))
@@ -61,5 +72,31 @@ pub fn parse_mesh_config(file: &str, text: &str) -> (Option<MeshConfig>, Vec<Dia
             );
             (None, diagnostics)
         }
+    }
+}
+
+impl ManifestSet {
+    /// A diagnostic about the text that a field holds, with the places in the field's file.
+    pub(crate) fn outside_of(&self, field: &Origin, mut diagnostic: Diagnostic) -> Diagnostic {
+        for label in &mut diagnostic.labels {
+            if let Place::Position(at) = &label.at
+                && let Some(outside) = self.locate_inside(field, at.line, at.column)
+            {
+                label.at = Place::Position(outside);
+            }
+        }
+        diagnostic.about = field.resource();
+        diagnostic
+    }
+
+    /// Where a line and column of the text that a field holds are written.
+    fn locate_inside(&self, field: &Origin, line: u32, column: u32) -> Option<Location> {
+        let Origin::Field { resource, path } = field else { return None };
+        let place = self.places.get(resource.0 as usize)?;
+        let source = self.sources.get(place.file as usize)?;
+        let text = source.text.get(place.start as usize..place.end as usize)?;
+        let key = locate::locate(text, &place.items, path)?;
+        let (line, column) = locate::inside(text, key, (line, column));
+        Some(place.position(&source.name, line, column))
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::de::{distance, nearest};
 use super::schema::{gateway_api as gw, istio, kubernetes as k8s};
 
 /// How a kind's fields lie in its document.
@@ -119,6 +120,45 @@ impl Kind {
         let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
         let group = if group == "extensions" && kind == "Ingress" { "networking.k8s.io" } else { group };
         Self::ALL.iter().copied().find(|k| k.as_str() == kind && k.group() == group)
+    }
+
+    /// The versions that clusters have, or had, of its group; Istio's are those of the kind itself.
+    ///
+    /// istiod: `pkg/config/schema/metadata.yaml`.
+    pub const fn versions(self) -> &'static [&'static str] {
+        match self {
+            Self::EnvoyFilter => &["v1alpha3"],
+            Self::ProxyConfig => &["v1beta1"],
+            Self::WasmPlugin | Self::TrafficExtension | Self::IstioOperator => &["v1alpha1"],
+            Self::Telemetry => &["v1", "v1alpha1"],
+            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
+                &["v1", "v1beta1"]
+            }
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::ReplicaSet => {
+                &["v1", "v1beta2", "v1beta1"]
+            }
+            Self::CronJob => &["v1", "v1beta1", "v2alpha1"],
+            Self::EndpointSlice => &["v1", "v1beta1", "v1alpha1"],
+            Self::Ingress | Self::IngressClass => &["v1", "v1beta1"],
+            _ => match self.group().as_bytes() {
+                b"networking.istio.io" => &["v1", "v1beta1", "v1alpha3"],
+                b"gateway.networking.k8s.io" => &["v1", "v1beta1", "v1alpha3", "v1alpha2", "v1alpha1"],
+                _ => &["v1"],
+            },
+        }
+    }
+
+    /// The `apiVersion` and kind that one which is not known was probably meant to be.
+    pub(crate) fn meant(api_version: &str, kind: &str) -> Option<Self> {
+        let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        let own: Vec<Self> = Self::ALL.iter().copied().filter(|known| known.group() == group).collect();
+        let names: Vec<&'static str> = own.iter().map(|known| known.as_str()).collect();
+        if let Some(near) = nearest(kind, &names) {
+            return own.into_iter().find(|known| known.as_str() == near);
+        }
+        // Other projects have kinds of the same name in groups of their own.
+        let is_own = |other: &str| !names.is_empty() || distance(group, other) <= 2;
+        Self::ALL.iter().copied().find(|known| known.as_str() == kind && is_own(known.group()))
     }
 
     /// Whether it is one of Istio's kinds, which are read by proto-JSON's rules.

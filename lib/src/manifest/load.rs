@@ -8,8 +8,9 @@ use smol_str::SmolStr;
 
 use super::arena::Arena;
 use super::read::{Contents, Where, contents};
+use super::schema::mesh_config::MeshConfig;
 use super::secret::{blank, masked};
-use super::split::{Document, documents, normalise, settle_tabs};
+use super::split::{Document, decode, documents, normalise, settle_tabs};
 use super::{ManifestSet, Resource, Source, validate};
 use crate::diagnostic::{Code, Diagnostic, Location, Place};
 use crate::origin::ResourceId;
@@ -32,6 +33,14 @@ pub enum LoadError {
         /// The directory.
         path: PathBuf,
     },
+    /// What is named as the mesh configuration holds none that can be used.
+    #[error("{place}: no mesh configuration can be read: {reason}")]
+    NoMeshConfig {
+        /// The file, with line and column where one is to blame.
+        place: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Collects texts and files, and reads them into a [`ManifestSet`].
@@ -50,6 +59,7 @@ pub struct Loader {
     diagnostics: Vec<Diagnostic>,
     default_namespace: SmolStr,
     admission: Admission,
+    mesh_config: Option<(Source, MeshConfig, Vec<Diagnostic>)>,
 }
 
 /// Whether Istio's validation is asked about resources.
@@ -86,6 +96,7 @@ impl Loader {
             diagnostics: Vec::new(),
             default_namespace: SmolStr::new_static("default"),
             admission: Admission::Validate,
+            mesh_config: None,
         }
     }
 
@@ -111,26 +122,54 @@ impl Loader {
             std::borrow::Cow::Borrowed(same) if same.len() == text.len() => text,
             other => other.into(),
         };
-        self.sources.push(Source { name: name.into(), text });
+        self.sources.push(Source { name: name.into(), text, broken: Vec::new() });
         self
     }
 
-    /// Adds bytes; bytes that are not UTF-8 become a diagnostic.
+    /// Adds bytes; a document with bytes that are not UTF-8 becomes a diagnostic.
     #[must_use]
-    pub fn bytes(mut self, name: impl Into<SmolStr>, bytes: Vec<u8>) -> Self {
-        let name = name.into();
-        match String::from_utf8(bytes) {
-            Ok(text) => self.text(name, text),
-            Err(error) => {
-                let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-                let line = memchr::memchr_iter(b'\n', valid).count() as u32 + 1;
-                self.diagnostics.push(
-                    Diagnostic::new(Code::UnreadableFile, format!("{name} is not UTF-8 text"))
-                        .at(Place::Position(Location { file: name, line, column: 1 }), ""),
-                );
-                self
-            }
+    pub fn bytes(self, name: impl Into<SmolStr>, bytes: Vec<u8>) -> Self {
+        let (text, broken) = decode(bytes);
+        let mut loader = self.text(name, text);
+        if let Some(source) = loader.sources.last_mut() {
+            source.broken = broken;
         }
+        loader
+    }
+
+    /// Notes what cannot be read, as a diagnostic; everything else is used all the same.
+    #[must_use]
+    pub fn without(mut self, error: &LoadError) -> Self {
+        self.diagnostics.push(Diagnostic::new(Code::UnreadableFile, error.to_string()));
+        self
+    }
+
+    /// Sets the mesh configuration, in place of one among the manifests: a MeshConfig, `meshConfig` of Helm's values or of
+    /// an IstioOperator, or the ConfigMap that istiod reads.
+    ///
+    /// # Errors
+    ///
+    /// The text holds no mesh configuration, or one that istiod refuses. Fields that are not known are diagnostics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dryroute::manifest::Loader;
+    ///
+    /// let values = "meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}";
+    /// assert!(Loader::new().mesh_config("values.yaml", values).is_ok());
+    /// assert!(Loader::new().mesh_config("values.yaml", "replicas: 2").is_err());
+    /// ```
+    pub fn mesh_config(
+        mut self,
+        name: impl Into<SmolStr>,
+        bytes: impl Into<Vec<u8>>,
+    ) -> Result<Self, LoadError> {
+        let (text, broken) = decode(bytes.into());
+        let source = Source { name: name.into(), text: normalise(&text).into(), broken };
+        let (config, said) = super::mesh_file::mesh_config(&source)?;
+        self.mesh_config = Some((source, config, said));
+        Ok(self)
     }
 
     /// Adds a file.
@@ -175,7 +214,20 @@ impl Loader {
         }
         let read = |(file, document): &(u32, Document<'_>)| -> Contents {
             let Some(source) = self.sources.get(*file as usize) else { return Contents::default() };
-            let place = Where { file: &source.name, line: document.line };
+            let place = Where { file: &source.name, line: document.line, column: document.column };
+            let left_out = |diagnostic| {
+                // Nobody can tell which lines of it are secret.
+                let masked = document.text.contains("Secret").then(|| blank(document.text));
+                Contents { diagnostics: vec![diagnostic], masked, ..Contents::default() }
+            };
+            if let Some((line, column)) = first_broken(source, document) {
+                let at = Location { file: source.name.clone(), line, column };
+                return left_out(
+                    Diagnostic::new(Code::UnreadableFile, "what stands here is not UTF-8 text")
+                        .at(Place::Position(at), "this document is left out")
+                        .help("save the file as UTF-8"),
+                );
+            }
             let text = settle_tabs(document.text);
             match Arena::parse(&text) {
                 Ok(arena) => {
@@ -185,24 +237,23 @@ impl Loader {
                     }
                     contents
                 }
-                Err(error) => {
-                    let at = Location {
-                        file: source.name.clone(),
-                        line: error.line + document.line,
-                        column: error.column,
-                    };
-                    let diagnostic = Diagnostic::new(Code::InvalidYaml, error.message)
-                        .at(Place::Position(at), "this document is left out");
-                    // Nobody can tell which lines of it are secret.
-                    let masked = document.text.contains("Secret").then(|| blank(document.text));
-                    Contents { diagnostics: vec![diagnostic], masked, ..Contents::default() }
-                }
+                Err(error) => left_out(
+                    Diagnostic::new(Code::InvalidYaml, error.message)
+                        .at(place.position(error.line, error.column), "this document is left out"),
+                ),
             }
         };
         let mut results = parallel::map(&parts, read);
-        // What validation says names resources by their numbers.
-        for (id, read) in (0..).zip(results.iter_mut().flat_map(|contents| &mut contents.resources)) {
-            read.resource.id = ResourceId(id);
+        // What is said about resources names them by their numbers.
+        let mut next = 0;
+        for contents in &mut results {
+            for diagnostic in &mut contents.diagnostics {
+                diagnostic.about = diagnostic.about.map(|ResourceId(own)| ResourceId(next + own));
+            }
+            for read in &mut contents.resources {
+                read.resource.id = ResourceId(next);
+                next += 1;
+            }
         }
         let verdicts = parallel::map(&results, |contents| -> Vec<Vec<Diagnostic>> {
             contents.resources.iter().map(|read| self.admission.verdict(&read.resource)).collect()
@@ -227,6 +278,7 @@ impl Loader {
                     start,
                     end: start + document.text.len() as u32,
                     line: document.line,
+                    column: document.column,
                     items: read.items,
                 });
                 let id = set.admit(read.resource, verdict, &mut names);
@@ -235,6 +287,10 @@ impl Loader {
         }
         set.unknown_kinds = unknown;
         set.sources = self.sources;
+        if let Some((source, config, said)) = self.mesh_config {
+            set.sources.push(source);
+            set.mesh_config = Some((config, said));
+        }
         for masks in masks.chunk_by(|(a, ..), (b, ..)| a == b) {
             let Some(source) = masks.first().and_then(|(file, ..)| set.sources.get_mut(*file as usize))
             else {
@@ -250,6 +306,16 @@ impl Loader {
         }
         set
     }
+}
+
+/// Line and column of the first bytes of a document that are no text.
+fn first_broken(source: &Source, document: &Document<'_>) -> Option<(u32, u32)> {
+    if source.broken.is_empty() {
+        return None;
+    }
+    let lines = document.lines();
+    let first = source.broken.partition_point(|(line, _)| line < lines.start());
+    source.broken.get(first).copied().filter(|(line, _)| lines.contains(line))
 }
 
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), LoadError> {

@@ -35,6 +35,20 @@ pub(crate) fn locate(text: &str, items: &[u32], path: &str) -> Option<(u32, u32)
     arena.node(shown).map(|n| (n.line, n.column))
 }
 
+/// Where line and column of the text that a key's value holds are written; the key, where the value has no lines of its own.
+pub(crate) fn inside(text: &str, key: (u32, u32), (line, column): (u32, u32)) -> (u32, u32) {
+    let mut lines = text.lines().skip(key.0.saturating_sub(1) as usize);
+    let written = lines.next().unwrap_or_default().chars().skip(key.1.saturating_sub(1) as usize);
+    let header: String = written.collect();
+    let header =
+        header.split_once(':').map_or("", |(_, header)| header).split(" #").next().unwrap_or_default();
+    let is_block = header.split_whitespace().next_back().is_some_and(|word| word.starts_with('|'));
+    match lines.find(|line| !line.trim().is_empty()).filter(|_| is_block) {
+        Some(first) => (key.0 + line, column + first.len().saturating_sub(first.trim_start().len()) as u32),
+        None => key,
+    }
+}
+
 fn child(arena: &Arena<'_>, at: u32, name: &str) -> Option<(u32, u32)> {
     arena
         .entries(arena.resolve(at))

@@ -19,6 +19,15 @@ const ENVELOPE: &[&str] = &["apiVersion", "kind", "metadata", "status"];
 pub(crate) struct Where<'a> {
     pub file: &'a SmolStr,
     pub line: u32,
+    pub column: u32,
+}
+
+impl Where<'_> {
+    /// A position in the document as one in the file.
+    pub(super) fn position(&self, line: u32, column: u32) -> Place {
+        let column = if line == 1 { column + self.column } else { column };
+        Place::Position(Location { file: self.file.clone(), line: line + self.line, column })
+    }
 }
 
 /// A resource and, for a member of a list, the list's index path.
@@ -34,6 +43,7 @@ pub(crate) struct Read {
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     pub resources: Vec<Read>,
+    /// What is about a resource names it by its place in `resources`.
     pub diagnostics: Vec<Diagnostic>,
     /// Kinds that are not read: `apiVersion` and kind.
     pub unknown_kinds: Vec<(SmolStr, SmolStr)>,
@@ -56,12 +66,27 @@ struct Reader<'b, 'a> {
     arena: &'b Arena<'a>,
     place: Where<'b>,
     default_namespace: &'b str,
+    /// The nodes of the first diagnostics, which were made before resources were known.
+    said_of: Vec<u32>,
     out: Contents,
 }
 
 /// Reads a parsed document.
 pub(crate) fn contents(arena: &Arena<'_>, place: Where<'_>, default_namespace: &str) -> Contents {
-    let mut reader = Reader { arena, place, default_namespace, out: Contents::default() };
+    let said_of = Vec::new();
+    let mut reader = Reader { arena, place, default_namespace, said_of, out: Contents::default() };
+    for at in arena.duplicates.iter().take(MAX_REMARKS) {
+        if let Some(node) = arena.node(*at) {
+            let key = arena.key_text(*at).unwrap_or_default();
+            let diagnostic = Diagnostic::new(
+                Code::DuplicateKey,
+                format!("the key \"{key}\" stands twice in this mapping; the last one counts"),
+            )
+            .at(reader.position(node.line, node.column), "");
+            reader.out.diagnostics.push(diagnostic);
+            reader.said_of.push(*at);
+        }
+    }
     if let Some(line) = arena.trailing {
         let mut diagnostic = Diagnostic::new(
             Code::NotAResource,
@@ -72,17 +97,6 @@ pub(crate) fn contents(arena: &Arena<'_>, place: Where<'_>, default_namespace: &
         diagnostic.severity = Severity::Warning;
         reader.out.diagnostics.push(diagnostic);
     }
-    for at in arena.duplicates.iter().take(MAX_REMARKS) {
-        if let Some(node) = arena.node(*at) {
-            let key = arena.key_text(*at).unwrap_or_default();
-            let diagnostic = Diagnostic::new(
-                Code::DuplicateKey,
-                format!("the key \"{key}\" stands twice in this mapping; the last one counts"),
-            )
-            .at(reader.position(node.line, node.column), "");
-            reader.out.diagnostics.push(diagnostic);
-        }
-    }
     reader.object(0, &mut Vec::new(), None);
     reader.limit();
     reader.out
@@ -90,7 +104,7 @@ pub(crate) fn contents(arena: &Arena<'_>, place: Where<'_>, default_namespace: &
 
 impl Reader<'_, '_> {
     fn position(&self, line: u32, column: u32) -> Place {
-        Place::Position(Location { file: self.place.file.clone(), line: line + self.place.line, column })
+        self.place.position(line, column)
     }
 
     fn here(&self, at: u32) -> Place {
@@ -171,15 +185,66 @@ impl Reader<'_, '_> {
             return;
         }
         match Kind::find(&api_version, &kind) {
-            Some(kind) => self.resource(kind, api_version, at, items),
-            None => self.out.unknown_kinds.push((api_version, kind)),
+            Some(kind) if self.has_version(kind, &api_version, at) => {
+                self.resource(kind, api_version, at, items);
+            }
+            Some(_) => {}
+            None => {
+                self.suggest_kind(&api_version, &kind, at);
+                self.out.unknown_kinds.push((api_version, kind));
+            }
         }
+    }
+
+    /// Whether there is that version of a kind; one that there never was is refused, as by the API server.
+    fn has_version(&mut self, kind: Kind, api_version: &str, at: u32) -> bool {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let known = kind.versions();
+        if known.contains(&version) {
+            return true;
+        }
+        let of = if group.is_empty() { String::new() } else { format!("{group}/") };
+        let mut diagnostic =
+            Diagnostic::new(Code::UnknownKind, format!("there is no {kind} of apiVersion \"{api_version}\""))
+                .at(
+                    self.here(self.field(at, "apiVersion").unwrap_or(at)),
+                    "left out, as a cluster refuses it",
+                )
+                .help(format!(
+                    "write {}",
+                    known.iter().map(|v| format!("\"{of}{v}\"")).collect::<Vec<_>>().join(" or ")
+                ));
+        diagnostic.severity = Severity::Error;
+        self.out.diagnostics.push(diagnostic);
+        false
+    }
+
+    /// Says which kind was probably meant by one that is not known.
+    fn suggest_kind(&mut self, api_version: &str, kind: &str, at: u32) {
+        let Some(meant) = Kind::meant(api_version, kind) else { return };
+        let (version, field) = match meant.group() {
+            _ if meant.as_str() != kind => (format!("\"{meant}\""), "kind"),
+            "" => ("apiVersion \"v1\"".to_owned(), "apiVersion"),
+            group => (
+                format!("apiVersion \"{group}/{}\"", meant.versions().first().unwrap_or(&"v1")),
+                "apiVersion",
+            ),
+        };
+        let mut diagnostic = Diagnostic::new(
+            Code::UnknownKind,
+            format!("no kind \"{kind}\" of apiVersion \"{api_version}\" is known"),
+        )
+        .at(self.here(self.field(at, field).unwrap_or(at)), "passed by")
+        .help(format!("did you mean {version}?"));
+        diagnostic.severity = Severity::Warning;
+        self.out.diagnostics.push(diagnostic);
     }
 
     fn resource(&mut self, kind: Kind, api_version: SmolStr, at: u32, items: &[u32]) {
         if kind == Kind::Secret {
             self.out.secrets.push(at);
         }
+        let before = self.out.diagnostics.len();
         let Some(meta) = self.meta(kind, at, items) else { return };
         let prefix = prefix(items);
         let (target, context) = match kind.layout() {
@@ -221,6 +286,7 @@ impl Reader<'_, '_> {
                 let status = self.status(kind, at);
                 let resource = Resource { id: ResourceId(0), kind, api_version, meta, spec, status };
                 let not_yet = super::coverage::used(self.arena, kind, at);
+                self.tell_whom_it_is_about(before, at);
                 self.out.resources.push(Read { resource, items: items.to_vec(), not_yet });
             }
             return;
@@ -233,6 +299,20 @@ impl Reader<'_, '_> {
         for (error, path, node) in errors {
             let diagnostic = self.wrong(kind, error, path, node).help(format!("{kind} {name} is left out"));
             self.out.diagnostics.push(diagnostic);
+        }
+    }
+
+    /// Gives the number of the next resource, the one at `at`, to what was said since `before` and to its duplicate keys.
+    fn tell_whom_it_is_about(&mut self, before: usize, at: u32) {
+        let own = Some(ResourceId(self.out.resources.len() as u32));
+        for diagnostic in self.out.diagnostics.iter_mut().skip(before) {
+            diagnostic.about = own;
+        }
+        let inside = at..self.arena.after(at);
+        for (diagnostic, key) in self.out.diagnostics.iter_mut().zip(&self.said_of) {
+            if inside.contains(key) {
+                diagnostic.about = own;
+            }
         }
     }
 

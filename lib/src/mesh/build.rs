@@ -43,9 +43,14 @@ impl Addresses {
     }
 }
 
-pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
+pub(super) fn build(mut manifests: ManifestSet, mut options: MeshOptions) -> Mesh {
     let mut diagnostics = Vec::new();
-    let config = EffectiveConfig::new(mesh_config(&manifests, &options, &mut diagnostics));
+    let mut config_diagnostics = Vec::new();
+    options.features.read(&manifests);
+    for (name, value) in &options.switches {
+        options.features.set(name, value);
+    }
+    let config = EffectiveConfig::new(mesh_config(&manifests, &options, &mut config_diagnostics));
     let mut addresses = Addresses { next_service: 0, next_pod: 0 };
     let namespaces = namespaces(&manifests);
     let selectors = config.written.discovery_selectors.as_deref().unwrap_or_default();
@@ -158,6 +163,7 @@ pub(super) fn build(mut manifests: ManifestSet, options: MeshOptions) -> Mesh {
         workloads,
         workload_by_ip,
         endpoints,
+        config_diagnostics,
         diagnostics,
     }
 }
@@ -170,6 +176,10 @@ fn mesh_config(
     if let Some(config) = &options.mesh_config {
         return config.clone();
     }
+    if let Some((config, said)) = &manifests.mesh_config {
+        diagnostics.extend(said.iter().cloned());
+        return config.clone();
+    }
     let mut found = None;
     for resource in manifests.resources() {
         match &resource.spec {
@@ -179,7 +189,8 @@ fn mesh_config(
                 let Some(text) = map.data.get("mesh") else { continue };
                 let name = format!("{} data.mesh", manifests.describe(resource.id));
                 let (config, said) = parse_mesh_config(&name, text);
-                diagnostics.extend(said);
+                let field = resource.origin("data.mesh");
+                diagnostics.extend(said.into_iter().map(|own| manifests.outside_of(&field, own)));
                 found = config.or(found);
             }
             Spec::IstioOperator(operator) => found = operator.mesh_config.clone().or(found),

@@ -2,6 +2,62 @@
 //!
 //! Defaults are those of Istio 1.32. istiod: `pilot/pkg/features`.
 
+use crate::manifest::schema::kubernetes::PodTemplateSpec;
+use crate::manifest::{ManifestSet, Spec, nearest};
+
+/// A boolean as istiod reads one.
+///
+/// Go: `strconv: ParseBool`, by istiod's `pkg/env: RegisterBoolVar`.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// istiod's container, and the revision that it serves by default.
+const CONTAINER: &str = "discovery";
+const DEFAULT_REVISION: &str = "default";
+
+impl Features {
+    /// Switches that are known and change nothing yet.
+    pub const NOT_YET: &'static [&'static str] =
+        &["ENABLE_100_CONTINUE_HEADERS", "ENABLE_WILDCARD_HOST_SERVICE_ENTRIES_FOR_TLS"];
+
+    /// The switch that a name which is none was probably meant to be.
+    pub fn meant(name: &str) -> Option<&'static str> {
+        let name = name.to_uppercase();
+        let part = Self::NAMES.iter().copied().find(|known| !name.is_empty() && known.contains(&name));
+        nearest(&name, Self::NAMES).or(part)
+    }
+
+    /// Takes over what the environment of istiod says, where its Deployment is among the manifests; of several, that of the
+    /// default revision counts.
+    pub(super) fn read(&mut self, manifests: &ManifestSet) {
+        let templates = manifests.resources().filter_map(|resource| match &resource.spec {
+            Spec::Deployment(spec) => Some(&spec.template).filter(|template| is_istiod(template)),
+            _ => None,
+        });
+        let revision = |template: &PodTemplateSpec| {
+            let revision = template.metadata.labels.get("istio.io/rev");
+            revision.is_some_and(|revision| revision != DEFAULT_REVISION)
+        };
+        let Some(istiod) = templates.min_by_key(|template| revision(template)) else { return };
+        for variable in istiod.spec.containers.iter().filter(|c| c.name == CONTAINER).flat_map(|c| &c.env) {
+            if let Some(value) = &variable.value {
+                // What is not known, or no boolean, keeps its default, as in istiod.
+                self.set(&variable.name, value);
+            }
+        }
+    }
+}
+
+fn is_istiod(template: &PodTemplateSpec) -> bool {
+    template.metadata.labels.get("app").is_some_and(|app| app == "istiod")
+        && template.spec.containers.iter().any(|container| container.name == CONTAINER)
+}
+
 macro_rules! features {
     ($($(#[$doc:meta])* $field:ident: $env:literal = $default:literal,)+) => {
         /// istiod's switches that change an answer.
@@ -19,8 +75,14 @@ macro_rules! features {
             pub const NAMES: &'static [&'static str] = &[$($env,)+];
 
             /// Sets a switch by its environment variable; `false` when there is no such switch or the value is no boolean.
+            ///
+            /// ```
+            /// let mut features = dryroute::mesh::Features::default();
+            /// assert!(features.set("PILOT_HTTP10", "1") && features.http10);
+            /// assert!(!features.set("PILOT_HTTP10", "yes"));
+            /// ```
             pub fn set(&mut self, name: &str, value: &str) -> bool {
-                let Ok(value) = value.parse() else { return false };
+                let Some(value) = boolean(value) else { return false };
                 match name {
                     $($env => self.$field = value,)+
                     _ => return false,
@@ -86,4 +148,53 @@ features! {
     continue_headers: "ENABLE_100_CONTINUE_HEADERS" = true,
     /// TLS with wildcard ServiceEntries at waypoints.
     wildcard_host_service_entries_for_tls: "ENABLE_WILDCARD_HOST_SERVICE_ENTRIES_FOR_TLS" = false,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Loader;
+    use crate::mesh::{Mesh, MeshOptions};
+
+    fn istiod(revision: &str, env: &str) -> String {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: istiod-{revision}, namespace: istio-system}}\n\
+             spec: {{template: {{metadata: {{labels: {{app: istiod, istio.io/rev: {revision}}}}},\n  spec: {{containers: [\n  \
+             {{name: discovery, env: [{env}]}}]}}}}}}\n---\n"
+        )
+    }
+
+    fn features(text: &str, switches: &[(&str, &str)]) -> Features {
+        let own = switches.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let options = MeshOptions { switches: own.collect(), ..MeshOptions::default() };
+        Mesh::new(Loader::new().text("m.yaml", text).load(), options).features().clone()
+    }
+
+    #[test]
+    fn the_environment_of_istiod_counts_and_a_switch_that_is_given_counts_more() {
+        let written = istiod(
+            "default",
+            "{name: PILOT_HTTP10, value: '1'}, {name: PILOT_ENABLE_GATEWAY_API, value: 'no'}, {name: ISTIO_DUAL_STACK, valueFrom: {}}",
+        );
+        assert_eq!(features(&written, &[]), Features { http10: true, ..Features::default() });
+        assert_eq!(features(&written, &[("PILOT_HTTP10", "false")]), Features::default());
+    }
+
+    #[test]
+    fn of_several_istiods_that_of_the_default_revision_counts() {
+        let canary = istiod("canary", "{name: PILOT_HTTP10, value: 'true'}");
+        assert!(features(&canary, &[]).http10);
+        assert!(!features(&format!("{canary}{}", istiod("default", "")), &[]).http10);
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_told_what_is_near() {
+        for (name, meant) in [
+            ("PILOT_HTPT10", Some("PILOT_HTTP10")),
+            ("dual_stack", Some("ISTIO_DUAL_STACK")),
+            ("PILOT_TRACE_SAMPLING_OF_EVERYTHING", None),
+        ] {
+            assert_eq!(Features::meant(name), meant, "{name}");
+        }
+    }
 }

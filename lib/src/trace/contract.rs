@@ -517,6 +517,8 @@ pub struct Note {
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// Whether it is about something that took part; else something that is missing could have.
+    pub takes_part: bool,
 }
 
 /// Where something is written: a field of a resource, or the default that made it.
@@ -525,13 +527,20 @@ pub struct Note {
 #[derive(Clone)]
 pub struct Place {
     origin: Origin,
+    /// The position, where it is not the origin's.
+    at: Option<Location>,
     mesh: Arc<Mesh>,
 }
 
 impl Place {
     /// The place of an origin in the manifests of a mesh.
     pub fn new(origin: Origin, mesh: Arc<Mesh>) -> Self {
-        Self { origin, mesh }
+        Self { origin, at: None, mesh }
+    }
+
+    /// A position in a file, of a field if it is known which.
+    pub(super) fn written(at: Option<Location>, field: Option<Origin>, mesh: Arc<Mesh>) -> Self {
+        Self { origin: field.unwrap_or(Origin::default("")), at, mesh }
     }
 
     /// The origin.
@@ -556,19 +565,19 @@ impl Place {
     pub fn default_rule(&self) -> Option<&str> {
         match &self.origin {
             Origin::Field { .. } => None,
-            Origin::Default(rule) => Some(rule),
+            Origin::Default(rule) => Some(rule.as_str()).filter(|rule| !rule.is_empty()),
         }
     }
 
     /// File, line and column; `None` for defaults. Reads the document again: ask only for what is shown.
     pub fn location(&self) -> Option<Location> {
-        self.mesh.manifests().locate(&self.origin)
+        self.at.clone().or_else(|| self.mesh.manifests().locate(&self.origin))
     }
 }
 
 impl PartialEq for Place {
     fn eq(&self, other: &Self) -> bool {
-        self.origin == other.origin
+        self.origin == other.origin && self.at == other.at
     }
 }
 
@@ -594,17 +603,17 @@ impl fmt::Display for Place {
 impl Serialize for Place {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        match &self.origin {
-            Origin::Default(rule) => map.serialize_entry("default", rule)?,
-            Origin::Field { path, .. } => {
-                map.serialize_entry("resource", &self.resource().unwrap_or_default())?;
-                map.serialize_entry("field", path)?;
-                if let Some(location) = self.location() {
-                    map.serialize_entry("file", &location.file)?;
-                    map.serialize_entry("line", &location.line)?;
-                    map.serialize_entry("column", &location.column)?;
-                }
-            }
+        if let Some(rule) = self.default_rule() {
+            map.serialize_entry("default", rule)?;
+        }
+        if let Origin::Field { path, .. } = &self.origin {
+            map.serialize_entry("resource", &self.resource().unwrap_or_default())?;
+            map.serialize_entry("field", path)?;
+        }
+        if let Some(location) = self.location() {
+            map.serialize_entry("file", &location.file)?;
+            map.serialize_entry("line", &location.line)?;
+            map.serialize_entry("column", &location.column)?;
         }
         map.end()
     }

@@ -13,7 +13,7 @@ use super::contract::{Outcome, Trace};
 use super::error::TraceError;
 use super::near_miss::{self, Repaired};
 use super::query::Query;
-use super::walk;
+use super::{remarks, walk};
 use crate::envoy::ProxyFacts;
 use crate::host::near;
 use crate::istiod::{InterceptionMode, Node, Proxy};
@@ -70,6 +70,7 @@ impl Tracer {
     pub fn trace(&self, query: &Query) -> Result<Trace, TraceError> {
         let mut trace = walk::explained(self, query)?;
         near_miss::complete(self, query, &mut trace);
+        remarks::add(&mut trace, &self.mesh);
         Ok(trace)
     }
 

@@ -208,3 +208,79 @@ fn istios_own_test_data_loads_without_an_error() {
     assert!(errors.is_empty(), "{}", errors.join("\n"));
     assert!(set.resources().count() > 50, "there is something to read");
 }
+
+#[test]
+fn a_byte_that_is_no_text_leaves_out_its_own_document_alone() {
+    let mut bytes = format!("{}# ok\n---\n", virtual_service("before")).into_bytes();
+    bytes.extend(b"apiVersion: v1\nkind: Namespace\n# caf\xe9\nmetadata: {name: latin}\n---\n");
+    bytes.extend(virtual_service("after").into_bytes());
+    let set = Loader::new().bytes("m.yaml", bytes).load();
+    assert_eq!(names(&set), ["before", "after"]);
+    assert_eq!(said(&set), [("unreadable-file", 13, 6)]);
+}
+
+#[test]
+fn utf_16_with_its_mark_is_read_as_other_text_is() {
+    let text = format!("\u{feff}{}    bogus: é\n", virtual_service("wide"));
+    for bytes in [
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(),
+        text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+    ] {
+        let set = Loader::new().bytes("m.yaml", bytes).load();
+        assert_eq!(names(&set), ["wide"]);
+        assert_eq!(said(&set), [("unknown-field", 9, 5)]);
+    }
+}
+
+#[test]
+fn a_stream_of_json_holds_a_document_for_each_value() {
+    let namespace = |name: &str, more: &str| {
+        format!(r#"{{"apiVersion": "v1", "kind": "Namespace", "metadata": {{"name": "{name}"}}{more}}}"#)
+    };
+    let (a, b, c) = (namespace("a", ""), namespace("b", ", \"x\": 1"), namespace("c", ", \"y\": 1"));
+    let set = load(format!("{a}\n{b}{c}\n---\n{}", virtual_service("d")));
+    assert_eq!(names(&set), ["a", "b", "c", "d"]);
+    let columns = [b.find("\"x\"").unwrap() + 1, b.len() + c.find("\"y\"").unwrap() + 1];
+    let expected = columns.map(|column| ("unknown-field", 2, column as u32));
+    assert_eq!(said(&set), expected);
+    let third = set.resources().nth(2).unwrap().id;
+    let at = set.locate(&Origin::field(third, "kind")).unwrap();
+    assert_eq!((at.line, at.column), (2, (b.len() + c.find("\"kind\"").unwrap() + 1) as u32));
+    let broken = load(format!("{a}\n{{\"kind\": \n"));
+    assert_eq!(names(&broken), ["a"]);
+    assert_eq!(said(&broken).first().map(|own| own.0), Some("invalid-yaml"));
+}
+
+#[test]
+fn a_version_that_never_was_is_left_out_and_a_kind_that_is_misspelt_is_named() {
+    let object = |version: &str, kind: &str| {
+        format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {}}}\nspec: {{}}\n",
+            kind.to_lowercase()
+        )
+    };
+    let told = |version: &str, kind: &str| {
+        let set = load(object(version, kind));
+        let own =
+            set.diagnostics().first().map(|own| (own.code.as_str(), own.help.clone().unwrap_or_default()));
+        (set.resources().count(), own)
+    };
+    for (version, kind) in [
+        ("networking.istio.io/v2", "VirtualService"),
+        ("networking.istio.io/v1", "EnvoyFilter"),
+        ("v1beta1", "Service"),
+    ] {
+        let (count, own) = told(version, kind);
+        assert_eq!((count, own.map(|own| own.0)), (0, Some("unknown-kind")), "{version} {kind}");
+    }
+    for (version, kind, help) in [
+        ("networking.istio.io/v1", "Gatewy", "did you mean \"Gateway\"?"),
+        ("v1", "Deployment", "did you mean apiVersion \"apps/v1\"?"),
+        ("networking.istio.oi/v1", "VirtualService", "did you mean apiVersion \"networking.istio.io/v1\"?"),
+    ] {
+        assert_eq!(told(version, kind).1, Some(("unknown-kind", help.to_owned())), "{version} {kind}");
+    }
+    for (version, kind) in [("serving.knative.dev/v1", "Service"), ("v1", "PersistentVolumeClaim")] {
+        assert_eq!(told(version, kind).1, None, "{version} {kind}");
+    }
+}

@@ -77,6 +77,7 @@ impl Walk<'_> {
                 message: format!("{place} takes part: {reason}"),
                 origin: place,
                 help: None,
+                takes_part: true,
             });
         }
         self.unknown(reason.to_owned());
