@@ -31,6 +31,7 @@ pub mod host_index;
 pub mod ingress;
 mod injection;
 pub mod locality;
+pub mod network;
 mod platform;
 pub mod policy;
 pub mod service;
@@ -155,6 +156,7 @@ pub struct Mesh {
     config: EffectiveConfig,
     namespaces: IndexMap<SmolStr, IndexMap<SmolStr, SmolStr>>,
     watched: watched::Watched,
+    network_gateways: network::NetworkGateways,
     services: Vec<Arc<Service>>,
     unwatched_services: Vec<Arc<Service>>,
     service_index: ServiceIndex,
@@ -246,6 +248,11 @@ impl Mesh {
     pub fn cluster_service(&self, host: &str) -> Option<&Arc<Service>> {
         let mut watched = self.services_of(host).filter(|service| service.registry == Registry::Kubernetes);
         watched.next().or_else(|| self.unwatched_services.iter().find(|service| service.hostname == host))
+    }
+
+    /// The gateways between networks.
+    pub fn network_gateways(&self) -> &network::NetworkGateways {
+        &self.network_gateways
     }
 
     /// Whether istiod watches a namespace (`discoverySelectors`); it sees nothing in the others.

@@ -11,6 +11,7 @@ use smol_str::{SmolStr, ToSmolStr};
 
 use super::auto_address::{AutoAddresses, hash_addresses};
 use super::locality::Nodes;
+use super::network::NetworkGateways;
 use super::service::ServiceDefaults;
 use super::virtual_service::{Naming, merge_delegates};
 use super::watched::Watched;
@@ -64,6 +65,7 @@ pub(super) fn build(mut manifests: ManifestSet, mut options: MeshOptions) -> Mes
             manifests.derive(gateway, meta, spec);
         }
     }
+    let network_gateways = NetworkGateways::new(&manifests, &watched);
     let ordered = in_order(&manifests);
     let nodes = Nodes::new(manifests.resources(), &config.root_namespace);
     let workloads = workloads(&ordered, &nodes, &mut addresses);
@@ -151,6 +153,7 @@ pub(super) fn build(mut manifests: ManifestSet, mut options: MeshOptions) -> Mes
         config,
         namespaces,
         watched,
+        network_gateways,
         services,
         unwatched_services,
         service_index,

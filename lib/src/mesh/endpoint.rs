@@ -82,6 +82,30 @@ pub struct Endpoint {
 const CLUSTER_ID: SmolStr = SmolStr::new_static("Kubernetes");
 
 impl Endpoint {
+    /// A gateway that stands for the endpoints of its network. istiod: `ep_filters.go: EndpointsByNetworkFilter`.
+    pub(super) fn of_network_gateway(ip: IpAddr, port: u16, network: SmolStr, origin: Origin) -> Self {
+        Self {
+            address: Address::Ip(ip),
+            port,
+            port_name: SmolStr::default(),
+            entry_port: None,
+            labels: IndexMap::new(),
+            health: Health::Healthy,
+            istio_mutual: true,
+            service_account: SmolStr::default(),
+            locality: SmolStr::default(),
+            locality_known: true,
+            cluster: CLUSTER_ID,
+            weight: 1,
+            network,
+            node_name: SmolStr::default(),
+            namespace: SmolStr::default(),
+            workload: None,
+            assumed: false,
+            origin,
+        }
+    }
+
     /// The value of a label, those included that istiod adds for where it runs. istiod: `label.go: AugmentLabels`.
     pub fn label(&self, name: &str) -> Option<&str> {
         let added = locality::added(&self.locality, &self.cluster, &self.node_name);

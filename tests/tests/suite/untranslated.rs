@@ -103,3 +103,16 @@ fn a_mesh_configuration_that_is_not_translated_is_named_wherever_a_proxy_decides
     let (texts, _) = assumed("", "localityLbSetting: {enabled: true}\nzoneAwareLbSetting: {}");
     assert_eq!(texts, ["MeshConfig zoneAwareLbSetting is not translated: taken to change nothing"]);
 }
+
+#[test]
+fn mesh_networks_are_named_where_there_are_any() {
+    let map = |networks: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\n\
+             data: {{meshNetworks: '{networks}'}}\n"
+        )
+    };
+    assert_eq!(assumed(&map("networks: {}"), "").0, Vec::<String>::new());
+    let (texts, _) = assumed(&map("networks: {n2: {gateways: [{address: 1.1.1.1, port: 443}]}}"), "");
+    assert_eq!(texts, ["ConfigMap istio data.meshNetworks is not translated: taken to change nothing"]);
+}

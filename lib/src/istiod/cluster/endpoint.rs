@@ -88,11 +88,71 @@ pub fn eds_endpoints(proxy: &Proxy, target: &Target<'_>) -> LoadAssignment {
     let rule = of_rule(target);
     let addresses = sent(proxy, target, &rule, |endpoint, port| endpoint.port_name == port.name)
         .filter(|e| !matches!(e.address, Address::Name(_)));
-    let found = by_locality(proxy, target, addresses);
+    let found = across_networks(proxy, by_locality(proxy, target, addresses));
     let preferred = Preferred::of(proxy, target.service.service(), rule.load_balancer.as_ref());
     let outlier_detection = rule.outlier_detection.is_some();
     let given = Given { outlier_detection, labelled: Labelled::All };
     locality::assign(proxy, preferred.as_ref(), given, found)
+}
+
+/// Puts gateways in the place of endpoints of networks that the proxy is not in; without any, nothing changes. What does not
+/// speak mutual TLS cannot be told apart there, and is left out. istiod: `ep_filters.go: EndpointsByNetworkFilter`.
+fn across_networks<'m>(proxy: &'m Proxy, mut groups: Vec<Group<'m>>) -> Vec<Group<'m>> {
+    let gateways = proxy.mesh().network_gateways();
+    if gateways.is_empty() {
+        return groups;
+    }
+    let node = proxy.node();
+    let own = &node.metadata.network;
+    let scale = gateways.scale();
+    let one_family = node.supports_ipv4() != node.supports_ipv6();
+    let is_reachable = |gateway: &&Endpoint| match gateway.address {
+        Address::Ip(ip) => !one_family || ip.is_ipv6() == node.supports_ipv6(),
+        Address::Name(_) | Address::Pipe(_) => false,
+    };
+    for group in &mut groups {
+        // By place, so that the order is that of the gateways.
+        let mut shares: BTreeMap<(&SmolStr, usize), u32> = BTreeMap::new();
+        let mut kept = Vec::new();
+        for (endpoint, mut sent) in std::mem::take(&mut group.members) {
+            sent.load_balancing_weight = sent.load_balancing_weight.saturating_mul(scale);
+            let there = gateways.to(&endpoint.network);
+            let is_near = own.is_empty() || endpoint.network.is_empty() || *own == endpoint.network;
+            let has_to_pass = own.is_empty() && !endpoint.network.is_empty() && !there.is_empty();
+            if there.is_empty() || (is_near && !has_to_pass) {
+                kept.push((endpoint, sent));
+                continue;
+            }
+            let count = there.iter().filter(is_reachable).count() as u32;
+            if count == 0 || !sent.istio_mutual {
+                continue;
+            }
+            for (place, _) in there.iter().enumerate().filter(|(_, gateway)| is_reachable(gateway)) {
+                *shares.entry((&endpoint.network, place)).or_default() += sent.load_balancing_weight / count;
+            }
+        }
+        let mut passed: Vec<(&Endpoint, u32)> = shares
+            .into_iter()
+            .filter_map(|((network, place), weight)| Some((gateways.to(network).get(place)?, weight.max(1))))
+            .collect();
+        passed.sort_by_cached_key(|(gateway, _)| (address_text(gateway), gateway.port));
+        for (gateway, weight) in passed {
+            let mut sent = lb_endpoint(proxy.mesh(), gateway, None);
+            sent.istio_mutual = true;
+            sent.load_balancing_weight = weight;
+            kept.push((gateway, sent));
+        }
+        group.weight = locality::weight(&kept);
+        group.members = kept;
+    }
+    groups
+}
+
+fn address_text(endpoint: &Endpoint) -> SmolStr {
+    match &endpoint.address {
+        Address::Ip(ip) => format_smolstr!("{ip}"),
+        Address::Name(text) | Address::Pipe(text) => text.clone(),
+    }
 }
 
 /// Whether there is an endpoint to put into the cluster itself.

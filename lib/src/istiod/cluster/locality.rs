@@ -196,17 +196,36 @@ pub fn assign(
         preference.get_or_insert(Preference { origin, client, assumption: None }).assumption =
             Some(SmolStr::new_static(assumption));
     }
-    let assumption = other_network(node, &groups);
+    let assumption = other_network(proxy, &groups);
     let endpoints = groups.into_iter().map(Group::finish).collect();
     LoadAssignment { endpoints, preference, assumption }
 }
 
 /// What is assumed about endpoints of another network than the client's. istiod sends the gateways of that network in their
 /// place, where it knows any. istiod: `ep_filters.go: EndpointsByNetworkFilter`.
-fn other_network(node: &Node, groups: &[Group<'_>]) -> Option<SmolStr> {
+fn other_network(proxy: &Proxy, groups: &[Group<'_>]) -> Option<SmolStr> {
+    let (node, gateways) = (proxy.node(), proxy.mesh().network_gateways());
+    let networks = || groups.iter().flat_map(|group| &group.members).map(|(known, _)| &known.network);
+    if let Some((network, name)) =
+        gateways.unresolved().iter().find(|(to, _)| networks().any(|own| own == to))
+    {
+        return Some(format_smolstr!(
+            "the gateway {name} to network {network} is left out: istiod resolves its name"
+        ));
+    }
+    let mut members = groups.iter().flat_map(|group| &group.members).map(|(known, _)| *known);
+    let is_gateway =
+        |known: &&Endpoint| gateways.to(&known.network).iter().any(|to| std::ptr::eq(to, *known));
+    if let Some(gateway) = members.find(is_gateway) {
+        let network = &gateway.network;
+        return Some(format_smolstr!(
+            "the gateway to network {network} passes requests on to an endpoint there"
+        ));
+    }
     let own = node.labels.get(&locality::NETWORK).filter(|network| !network.is_empty())?;
-    let mut all = groups.iter().flat_map(|group| &group.members).map(|(known, _)| &known.network);
-    let other = all.find(|network| !network.is_empty() && *network != own)?;
+    let is_other =
+        |network: &&SmolStr| !network.is_empty() && *network != own && gateways.to(network).is_empty();
+    let other = networks().find(is_other)?;
     Some(format_smolstr!("endpoints in network {other} are reached without a gateway between networks"))
 }
 

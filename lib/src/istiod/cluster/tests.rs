@@ -256,6 +256,67 @@ fn endpoints_of_another_network_come_after_all_others() {
     );
 }
 
+/// A Service in front of a gateway to a network.
+fn network_gateway(addresses: &str, more: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: east, namespace: istio-system, labels: \
+         {{topology.istio.io/network: n2{more}}}}}\nspec: {{type: LoadBalancer, ports: [{{name: tls, port: 15443}}, \
+         {{name: other, port: 443}}]}}\nstatus: {{loadBalancer: {{ingress: [{addresses}]}}}}\n---\n"
+    )
+}
+
+#[test]
+fn gateways_stand_for_the_endpoints_of_their_network_that_speak_mutual_tls() {
+    let on = |name: &str, ip: &str, network: &str, more: &str| {
+        let labels =
+            format!("app: {}, topology.istio.io/network: {network}{more}", name.split('-').next().unwrap());
+        pod(name, ip, "r1.z1", true, &labels)
+    };
+    let mutual = ", security.istio.io/tlsMode: istio";
+    let pods = [
+        on("client", "10.0.0.1", "n1", ""),
+        on("web-0", "10.0.1.1", "n1", mutual),
+        on("web-1", "10.0.2.1", "n2", mutual),
+        on("web-2", "10.0.2.2", "n2", mutual),
+        on("web-3", "10.0.2.3", "n2", ""),
+        on("web-4", "10.0.3.1", "n3", mutual),
+    ]
+    .concat();
+    let sent = |gateways: &str| {
+        let found = cluster(&proxy(&format!("{pods}{gateways}{}", service(""))), "");
+        let mut all: Vec<(String, u32)> = Vec::new();
+        for group in &found.load_assignment.endpoints {
+            for endpoint in &group.lb_endpoints {
+                let EndpointAddress::Socket(ip, port) = endpoint.address else { continue };
+                all.push((format!("{ip}:{port}"), endpoint.load_balancing_weight));
+            }
+        }
+        (all, found.load_assignment.assumption.clone().unwrap_or_default())
+    };
+    let owned = |list: &[(&str, u32)]| {
+        list.iter().map(|(at, weight)| ((*at).to_owned(), *weight)).collect::<Vec<_>>()
+    };
+
+    let (found, assumption) = sent(&network_gateway("{ip: 203.0.113.2}, {ip: 203.0.113.1}", ""));
+    let expected =
+        [("10.0.1.1:80", 2), ("10.0.3.1:80", 2), ("203.0.113.1:15443", 2), ("203.0.113.2:15443", 2)];
+    assert_eq!(found, owned(&expected), "weights are scaled to be shared out; n3 has no gateway");
+    assert_eq!(assumption, "the gateway to network n2 passes requests on to an endpoint there");
+
+    let port = |number: u16| format!(", networking.istio.io/gatewayPort: '{number}'");
+    let other_port = network_gateway("{ip: 203.0.113.2}", &port(443));
+    assert_eq!(sent(&other_port).0.last(), Some(&("203.0.113.2:443".to_owned(), 2)));
+    let no_such_port = network_gateway("{ip: 203.0.113.2}", &port(99));
+    assert_eq!(sent(&no_such_port).0.len(), 5, "who does not listen is no gateway");
+    let other_family = network_gateway("{ip: '2001:db8::1'}", "");
+    assert_eq!(sent(&other_family).0, owned(&[("10.0.1.1:80", 1), ("10.0.3.1:80", 1)]));
+    let by_name = network_gateway("{hostname: lb.example.com}", "");
+    assert_eq!(
+        sent(&by_name).1,
+        "the gateway lb.example.com to network n2 is left out: istiod resolves its name"
+    );
+}
+
 #[test]
 fn pods_without_a_network_of_their_own_are_in_that_of_istiods_namespace() {
     let namespace = "apiVersion: v1\nkind: Namespace\n\

@@ -49,10 +49,12 @@ impl Walk<'_> {
     /// Names what the mesh configuration holds that is not translated and could matter anywhere.
     pub(super) fn assume_untranslated_mesh_config(&mut self) -> Vec<SmolStr> {
         let written = &self.mesh.config().written;
-        let fields = [("zoneAwareLbSetting", written.zone_aware_lb_setting.is_some())];
+        let fields = [
+            ("MeshConfig zoneAwareLbSetting", written.zone_aware_lb_setting.is_some()),
+            ("ConfigMap istio data.meshNetworks", self.mesh.network_gateways().has_mesh_networks()),
+        ];
         let fields = fields.into_iter().filter_map(|(field, is_written)| is_written.then_some(field));
-        let untranslated =
-            fields.map(|field| format!("MeshConfig {field} is not translated: taken to change nothing"));
+        let untranslated = fields.map(|field| format!("{field} is not translated: taken to change nothing"));
         let presumed = self.mesh.presumed_watched().iter().map(|namespace| {
             format!("discoverySelectors select the namespace {namespace}, whose labels are not written")
         });
