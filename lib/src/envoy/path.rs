@@ -46,6 +46,9 @@ pub(crate) fn normalize<'a>(path: &'a str, options: &HttpConnectionManager) -> N
         now = Cow::Owned(unescaped);
     }
     if options.normalize_path {
+        if let Some(stripped) = strip_dot_parameters(&now) {
+            now = Cow::Owned(stripped);
+        }
         match canonical(&now) {
             None => return Normalized::Reject,
             Some(Cow::Borrowed(_)) => {}
@@ -91,6 +94,23 @@ fn unescape_slashes(path: &str) -> Option<String> {
         return None;
     }
     out.push_str(path.get(copied..)?);
+    Some(out)
+}
+
+/// Takes the parameters off dot segments (`..;x=1`), so that they are resolved as well; `None` when there are none.
+///
+/// Only slashes end a segment, and only plain dots count: `%2e%2e;` stays. Envoy: `path_utility.cc:
+/// PathUtil::stripParametersFromDotSegments`.
+fn strip_dot_parameters(path: &str) -> Option<String> {
+    memchr::memmem::find(path.as_bytes(), b".;")?;
+    let mut out = String::with_capacity(path.len());
+    for (i, segment) in path.split('/').enumerate() {
+        if i > 0 {
+            out.push('/');
+        }
+        let dots = segment.split_once(';').map(|(dots, _)| dots);
+        out.push_str(dots.filter(|dots| matches!(*dots, "." | "..")).unwrap_or(segment));
+    }
     Some(out)
 }
 
@@ -247,5 +267,24 @@ mod tests {
             assert_eq!(canonical(sent).as_deref(), Some(expected), "{sent}");
         }
         assert_eq!(canonical("/a%00b"), None);
+    }
+
+    /// Measured with Envoy 1.40.
+    #[test]
+    fn dot_segments_with_parameters_are_dot_segments() {
+        for (sent, expected) in [
+            ("/a/..;/b", "/a/../b"),
+            ("/a/..;x=1;y/b", "/a/../b"),
+            ("/a/.;x/b", "/a/./b"),
+            ("/..;%2fb", "/.."),
+            ("/a/..;/..;/b", "/a/../../b"),
+            ("/a/b..;/c", "/a/b..;/c"),
+            ("/a/...;/b", "/a/...;/b"),
+            ("/a/%2e%2e;/..;", "/a/%2e%2e;/.."),
+            (r"/a\..;/b.;", r"/a\..;/b.;"),
+        ] {
+            assert_eq!(strip_dot_parameters(sent).as_deref(), Some(expected), "{sent}");
+        }
+        assert_eq!(strip_dot_parameters("/a;/../b"), None);
     }
 }

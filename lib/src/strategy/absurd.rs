@@ -12,8 +12,8 @@ use super::request::GeneratedRequest;
 /// Methods, most of them none.
 pub fn methods() -> Vec<String> {
     let known = [
-        "M-SEARCH", "MSEARCH", "get", "Get", "FOO", "PRI", "CONNECT", "TRACE", "G", "GET\u{1}", "G\u{e9}T",
-        "G T",
+        "M-SEARCH", "MSEARCH", "get", "Get", "FOO", "PRI", "CONNECT", "TRACE", "QUERY", "G", "GET\u{1}",
+        "G\u{e9}T", "G T",
     ];
     let mut out: Vec<String> = known.iter().map(ToString::to_string).collect();
     out.push("A".repeat(70_000));
@@ -78,6 +78,16 @@ pub fn paths() -> Vec<String> {
         "/{}|^`<>\"",
         "/a?%00",
         "/a?\\..\\",
+        "/a/..;/b",
+        "/a/..;x=1;y/b",
+        "/a/.;x/b",
+        "/a/..;",
+        "/..;%2fb",
+        "/a/b..;/c",
+        "/a/%2e%2e;/b",
+        "/a/..%3b/b",
+        "/a\\..;/b",
+        "/a?/..;/b",
     ];
     let mut out: Vec<String> = known.iter().map(ToString::to_string).collect();
     out.push(format!("/{}", "a".repeat(50_000)));
@@ -194,6 +204,19 @@ pub fn lines() -> Vec<Vec<(String, String)>> {
         ("grpc-timeout", "99999999999H"),
         ("referer", "://"),
         ("referer", ""),
+        ("referer", "mailto:x"),
+        ("referer", "http://a#f"),
+        ("referer", "http://a/#"),
+        ("referer", "http://user@a/"),
+        ("referer", "http://@a/"),
+        ("referer", "http://a:99999/"),
+        ("referer", "http://a_b/"),
+        ("referer", "http://[::1]:80/|"),
+        ("referer", "a+b://x"),
+        ("referer", "/a|"),
+        ("referer", "a/b:c?d"),
+        ("referer", "?:"),
+        ("referer", "/\u{e9}"),
         ("cookie", ""),
         ("x-envoy-retry-on", "5xx"),
         ("x-envoy-internal", "true"),

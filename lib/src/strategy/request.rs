@@ -104,6 +104,7 @@ const TARGETS: &[&str] = &[
     "/api//v1",
     "/api#frag",
     "/api%2Fv1",
+    "/api/..;x/b",
 ];
 
 const QUERIES: &[&str] =
@@ -129,6 +130,7 @@ const EXTRA: &[(&str, &str)] = &[
     ("x-forwarded-client-cert", "By=spiffe://a"),
     ("referer", "http://ref.example/x"),
     ("referer", "not a url"),
+    ("referer", "http://ref.example/#x"),
     ("te", "trailers"),
     ("te", "deflate"),
     ("connection", "x-a"),
@@ -143,6 +145,7 @@ const EXTRA: &[(&str, &str)] = &[
     ("expect", "100-continue"),
     ("upgrade", "h2c"),
     ("content-type", "application/grpc"),
+    ("content-type", "application/json"),
     ("accept", "text/html"),
     ("accept", "*/*"),
     ("x_under", "score"),
@@ -166,7 +169,8 @@ const EXTRA: &[(&str, &str)] = &[
 
 /// A request to the client's sidecar or the gateway.
 pub fn request() -> impl Strategy<Value = GeneratedRequest> {
-    let method = select(&["GET", "GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "DELETE", "PUT"][..]);
+    let method =
+        select(&["GET", "GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "DELETE", "PUT", "QUERY"][..]);
     let common = vec((select(HEADERS), select(VALUES)), 0..3);
     let extra = vec(select(EXTRA), 0..3);
     let place = prop_oneof![
@@ -203,7 +207,7 @@ pub fn request() -> impl Strategy<Value = GeneratedRequest> {
                         both.map(|(name, value)| (SmolStr::new_static(name), SmolStr::new_static(value)));
                     headers.extend(both);
                 }
-                if matches!(method, "POST" | "PUT") {
+                if matches!(method, "POST" | "PUT" | "QUERY") {
                     headers.push((SmolStr::new_static("content-length"), SmolStr::new_static("3")));
                 }
                 // A fragment is a part of the path, so it comes after the query.

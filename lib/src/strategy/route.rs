@@ -79,7 +79,12 @@ fn destination() -> impl Strategy<Value = Value> {
     })
 }
 
-fn operations(names: &'static [&'static str]) -> impl Strategy<Value = Value> {
+/// Operations on these headers; `removed` are taken away as well, but given to none.
+fn operations(
+    names: &'static [&'static str],
+    removed: &'static [&'static str],
+) -> impl Strategy<Value = Value> {
+    let removals: Vec<&'static str> = names.iter().chain(removed).copied().collect();
     let entries = || {
         vec((select(names), select(HEADER_VALUES)), 0..3).prop_map(|entries| {
             let map: Map<String, Value> =
@@ -87,7 +92,7 @@ fn operations(names: &'static [&'static str]) -> impl Strategy<Value = Value> {
             map
         })
     };
-    (entries(), entries(), vec(select(names), 0..3)).prop_map(|(set, add, remove)| {
+    (entries(), entries(), vec(select(removals), 0..3)).prop_map(|(set, add, remove)| {
         let mut out = Map::new();
         if !set.is_empty() {
             out.insert("set".to_owned(), set.into());
@@ -123,8 +128,8 @@ fn headers() -> impl Strategy<Value = Value> {
         "vary",
         "server",
     ];
-    let request = option::weighted(0.7, operations(REQUEST));
-    (request, option::weighted(0.5, operations(RESPONSE))).prop_map(|(request, response)| {
+    let request = option::weighted(0.7, operations(REQUEST, &["content-length"]));
+    (request, option::weighted(0.5, operations(RESPONSE, &["location"]))).prop_map(|(request, response)| {
         let mut out = Map::new();
         if let Some(request) = request {
             out.insert("request".to_owned(), request);
@@ -206,7 +211,7 @@ fn retries() -> impl Strategy<Value = Value> {
 
 fn redirect() -> impl Strategy<Value = Value> {
     (
-        option::of(select(&["/moved", "/moved?x=1", "/"][..])),
+        option::of(select(&["/moved", "/moved?x=1", "/", "moved", "?x=1", "#a"][..])),
         option::of(select(&["moved.example.com", "moved.example.com:8443"][..])),
         option::of(select(&["http", "https"][..])),
         option::of(prop_oneof![
@@ -242,10 +247,12 @@ fn direct_response() -> impl Strategy<Value = Value> {
         3 => select(&["hello", "50% off", "{\"a\": 1}"][..]).prop_map(|text| json!({"string": text})),
         1 => Just(json!({"bytes": "aGVsbG8K"})),
     ];
-    (select(&[200_u32, 204, 404, 418, 503][..]), option::of(body)).prop_map(|(status, body)| match body {
-        Some(body) => json!({"status": status, "body": body}),
-        None => json!({"status": status}),
-    })
+    (select(&[200_u32, 201, 204, 302, 304, 404, 418, 503][..]), option::of(body)).prop_map(
+        |(status, body)| match body {
+            Some(body) => json!({"status": status, "body": body}),
+            None => json!({"status": status}),
+        },
+    )
 }
 
 fn fault() -> impl Strategy<Value = Value> {

@@ -416,3 +416,35 @@ fn an_upgrade_is_a_body_that_an_answer_does_not_wait_for() {
     let answered = answer(&trace(&mesh, "GET", "http://cart/", &upgrade));
     assert!(answered.contains(&"connection: close".to_owned()), "{answered:?}");
 }
+
+/// Measured with Envoy 1.40.
+#[test]
+fn a_query_without_a_content_type_is_refused_and_one_with_it_is_delivered() {
+    let untyped = trace("", "QUERY", "http://cart/", &[]);
+    assert_eq!(answer(&untyped).first().map(String::as_str), Some(":status: 400"));
+    let verdict = format!("{:?}", untyped.outcomes[0].verdict);
+    assert!(verdict.contains("query_missing_content_type"), "{verdict}");
+    let typed = trace("", "QUERY", "http://cart/", &[("content-type", "application/json")]);
+    assert_eq!(answer(&typed).first().map(String::as_str), Some(":status: 200"));
+}
+
+#[test]
+fn a_direct_response_that_created_or_moved_something_says_where() {
+    for (status, location) in [(201, true), (302, true), (304, true), (200, false), (404, false)] {
+        let direct =
+            rule(&format!("{{match: [{{uri: {{prefix: /a}}}}], directResponse: {{status: {status}}}}}"));
+        let told = answer(&trace(&direct, "GET", "http://cart/a?b", &[]));
+        let line = "location: http://cart/a?b".to_owned();
+        assert_eq!(told.contains(&line), location, "{status}: {told:?}");
+    }
+}
+
+#[test]
+fn a_body_whose_length_is_removed_goes_in_chunks() {
+    let removing =
+        rule("{headers: {request: {remove: [content-length]}}, route: [{destination: {host: cart}}]}");
+    let sent = trace(&removing, "POST", "http://cart/", &[("content-length", "3")]);
+    let left = &hop(&sent, "sidecar:shop/client").request.left;
+    assert_eq!(header(left, "transfer-encoding"), Some("chunked"), "{left:?}");
+    assert_eq!(header(left, "content-length"), None);
+}

@@ -294,6 +294,7 @@ fn is_method(method: &str) -> bool {
         "PROPPATCH",
         "PURGE",
         "PUT",
+        "QUERY",
         "REBIND",
         "REPORT",
         "SEARCH",

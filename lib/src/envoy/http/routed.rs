@@ -118,8 +118,8 @@ fn take(
             answer(out, &decision, action.response_code, "");
             out.taken = Taken::Answer { location, status: action.response_code, route: taken };
         }
-        Action::DirectResponse(DirectResponseAction { status, body, origin }) => {
-            let location = redirect::location(&unchanged(origin), &route.route_match, &out.request);
+        Action::DirectResponse(DirectResponseAction { status, body, .. }) => {
+            let location = redirect::address(&out.request);
             answer(out, &decision, *status, body);
             out.taken = Taken::Answer { location, status: *status, route: taken.clone() };
         }
@@ -202,20 +202,6 @@ fn answer(out: &mut Routed, decision: &HttpDecision, status: u16, body: &str) {
         attempts: 0,
     };
     subject.operations(&mut out.response, &mut Ledger::default());
-}
-
-/// The redirect that changes nothing: the address of an answer is that of the request.
-fn unchanged(origin: &Origin) -> RedirectAction {
-    RedirectAction {
-        host_redirect: None,
-        port_redirect: None,
-        scheme_redirect: None,
-        https_redirect: false,
-        path: PathRedirect::Keep,
-        strip_query: false,
-        response_code: 301,
-        origin: origin.clone(),
-    }
 }
 
 /// A decision as far as header operations look at it: a plain connection from this machine.

@@ -74,6 +74,10 @@ pub(crate) fn run<X: Xds + ?Sized>(
         }
         Action::DirectResponse(action) => {
             let mut answer = Answer::new(action.status, action.body.clone(), direct, action.origin.clone());
+            // What was created or moved is said to be where it was asked for. Envoy: `router.cc: Filter::decodeHeaders`, `add_location`.
+            if action.status == 201 || (300..400).contains(&action.status) {
+                answer.first.push(("location", literal(redirect::address(&flight.request))));
+            }
             answer.direct = true;
             flight.answered(decision, answer)
         }
@@ -147,7 +151,7 @@ fn forward<X: Xds + ?Sized>(
     tracing::inject(&decision.http_connection_manager, &mut flight.request.headers, &mut flight.ledger);
     {
         let Flight { request, ledger, .. } = &mut flight;
-        frame(stream, decision, &found, request, ledger);
+        frame(decision, &found, request, ledger);
     }
     let forward = Forward {
         cluster: name,
@@ -341,7 +345,7 @@ fn mirrors<X: Xds + ?Sized>(
             tell_timeout(decision, action, timeout, &mut copy.headers, &mut ledger);
             let found = stream.xds.cluster(&policy.cluster);
             if let Some(found) = &found {
-                frame(stream, decision, found, &mut copy, &mut ledger);
+                frame(decision, found, &mut copy, &mut ledger);
             }
             Mirror {
                 probability: f64::from(policy.runtime_fraction.min(1_000_000)) / 1_000_000.0,
@@ -392,13 +396,7 @@ fn cookies(action: &RouteAction, found: &Cluster, request: &HttpRequest) -> Vec<
 }
 
 /// What the codec adds towards an HTTP/1 upstream. Envoy: `http1/codec_impl.cc: StreamEncoderImpl::encodeHeadersBase`.
-fn frame<X: ?Sized>(
-    stream: &Stream<'_, X>,
-    decision: &HttpDecision,
-    found: &Cluster,
-    request: &mut HttpRequest,
-    ledger: &mut Ledger,
-) {
+fn frame(decision: &HttpDecision, found: &Cluster, request: &mut HttpRequest, ledger: &mut Ledger) {
     let http2 = match found.protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
@@ -409,7 +407,8 @@ fn frame<X: ?Sized>(
         return;
     }
     let hand = envoy!("HTTP/1 codec: framing of the request");
-    if stream.chunked {
+    // A body whose length nobody tells, or told until an operation took it away, goes in chunks.
+    if decision.downstream.body {
         let value = literal(SmolStr::new_static("chunked"));
         headers::set(lines, ledger, "transfer-encoding", value, hand);
     } else if !codec::is_bodiless(&request.method) {
