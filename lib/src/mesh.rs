@@ -4,7 +4,7 @@
 //! Invariant: built once, never changed, shared by reference; nothing here knows Envoy.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
@@ -14,6 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::manifest::ManifestSet;
 use crate::manifest::schema::gateway_api as gw;
 use crate::manifest::schema::{istio, kubernetes, mesh_config::MeshConfig};
+use crate::origin::Origin;
 
 mod arrival;
 mod auto_address;
@@ -171,6 +172,7 @@ pub struct Mesh {
     endpoints: FxHashMap<EndpointKey, Vec<Endpoint>>,
     config_diagnostics: Vec<Diagnostic>,
     diagnostics: Vec<Diagnostic>,
+    refused_rules: OnceLock<Vec<(SmolStr, Origin)>>,
 }
 
 impl Mesh {
@@ -288,6 +290,14 @@ impl Mesh {
     /// All VirtualServices with hosts, delegates merged, oldest first.
     pub fn virtual_services(&self) -> &[Arc<VirtualService>] {
         &self.virtual_services
+    }
+
+    /// Rules that no proxy can be told, with the reason and the place: looked for once, by whoever knows what proxies take.
+    pub(crate) fn refused_rules(
+        &self,
+        find: impl FnOnce() -> Vec<(SmolStr, Origin)>,
+    ) -> &[(SmolStr, Origin)] {
+        self.refused_rules.get_or_init(find)
     }
 
     /// The VirtualServices that are bound to a gateway (`namespace/name`, or `mesh`), oldest first.

@@ -142,6 +142,8 @@ pub struct Downstream {
     pub peer: Option<SmolStr>,
     /// The server name the client sent.
     pub sni: SmolStr,
+    /// The name of the filter chain; may be empty.
+    pub filter_chain: SmolStr,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     pub protocol: &'static str,
     /// Whether the request was a gRPC one (`content-type: application/grpc…`).

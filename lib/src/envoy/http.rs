@@ -90,6 +90,11 @@ pub(crate) fn decide<X: Xds + ?Sized, R: Recorder>(
     }
     // The redirect to TLS is a route of its own. Envoy: `conn_manager_impl.cc: ActiveStream::decodeHeaders`.
     let routed = decision.route.is_some() || stream.tls_redirect;
+    let unloaded = decision.route_configuration_found.as_ref().and_then(|found| found.refused.clone());
+    if let Some(refusal) = unloaded.filter(|_| refused.is_none()) {
+        decision.branches = filter::unloaded(&stream, &decision, request, ledger, &refusal);
+        return decision;
+    }
     let refused = refused.or_else(|| upgrade::refused(&decision, &request, routed).map(Box::new));
     decision.branches = match refused {
         Some(answer) => filter::skipped(&stream, &decision, request, ledger, &answer),
@@ -174,6 +179,7 @@ fn downstream<X: Xds + ?Sized>(
         tls: session.is_some(),
         peer: session.and_then(|session| session.peer).cloned(),
         sni: arrival.server_name().into(),
+        filter_chain: arrival.chain.name.clone(),
         protocol: match connection.protocol {
             ApplicationProtocol::Http10 => "HTTP/1.0",
             ApplicationProtocol::Http2 => "HTTP/2",

@@ -230,7 +230,8 @@ fn close_segment(out: &mut String, start: usize, last: bool) {
     }
 }
 
-fn hex(digits: &[u8]) -> Option<u8> {
+/// The byte that two hexadecimal digits stand for.
+pub(crate) fn hex(digits: &[u8]) -> Option<u8> {
     let [high, low] = digits else { return None };
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()

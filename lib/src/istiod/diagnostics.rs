@@ -1,6 +1,7 @@
 //! What would the proxies of a mesh make of what they are told, that nobody says?
 //!
-//! Destinations that do not exist, servers of gateways that are not opened, and listeners that Envoy would refuse: a proxy then keeps the listener it
+//! Destinations that do not exist, servers of gateways that are not opened, listeners and routes that Envoy would refuse: a
+//! proxy then keeps what it
 //! had. Invariant: each finding is named once, however many proxies share it.
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use super::gateway;
 use super::node::Node;
 use super::proxy::Proxy;
+use super::route;
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::envoy::{ChainFault, chain_fault};
 use crate::mesh::{Mesh, ProxyKind, destination};
@@ -16,6 +18,13 @@ use crate::mesh::{Mesh, ProxyKind, destination};
 pub fn of_mesh(mesh: &Arc<Mesh>) -> Vec<Diagnostic> {
     let mut out = destination::diagnostics(mesh);
     out.extend(gateway::diagnostics::of_mesh(mesh));
+    out.extend(route::refused_rules(mesh).iter().map(|(reason, origin)| {
+        let message = format!("Envoy would refuse every route configuration with this rule: {reason}");
+        Diagnostic::new(Code::RefusedByEnvoy, message).at(
+            Place::Origin(origin.clone()),
+            "proxies keep the routes that they were told before, for all hosts",
+        )
+    }));
     // Only `tls` matches can give two chains of a sidecar the same conditions; such a match, or a service that is known by
     // its SNI alone, can have a name that Envoy does not take.
     let has_tls = mesh.virtual_services().iter().any(|virtual_service| !virtual_service.tls.is_empty());

@@ -20,6 +20,7 @@ use super::memo::Memo;
 use super::node::{InterceptionMode, IpMode, Node, NodeType};
 use super::outbound::listener::{self, ListenerKey, ListenerProtocol};
 use super::outbound::{catch_all, route_config};
+use super::route;
 use super::scope::{EgressListener, SidecarScope};
 use super::service::ScopedService;
 use super::tracing;
@@ -28,6 +29,7 @@ use crate::envoy::config::{
     RouteSpecifier, Tracing,
 };
 use crate::envoy::domain::strip_port;
+use crate::envoy::refusal;
 use crate::envoy::xds::{Capture, VirtualHostChoice, Xds};
 use crate::manifest::schema::istio::{CaptureMode, HttpRetry, OutboundTrafficPolicyMode};
 use crate::manifest::schema::mesh_config::ProxyConfig;
@@ -361,6 +363,13 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// Whether any rule of the mesh makes Envoy refuse the route configuration that it is a part of.
+    fn may_be_refused(&self) -> bool {
+        !route::refused_rules(&self.mesh).is_empty()
+    }
+}
+
 impl Xds for Proxy {
     fn listener(&self, capture: Capture, destination: IpAddr, port: u16) -> Option<Arc<Listener>> {
         if self.node.node_type == NodeType::Router && capture == Capture::Direct {
@@ -389,16 +398,28 @@ impl Xds for Proxy {
                 NodeType::Router => self.gateway().virtual_host(self, name, &host),
                 NodeType::Waypoint => None,
             }?;
-            Some(VirtualHostChoice { route_configuration: Arc::new(configuration), virtual_host })
+            let refused = if self.may_be_refused() {
+                self.route_configuration(name).and_then(|whole| whole.refused.clone())
+            } else {
+                None
+            };
+            let route_configuration = Arc::new(RouteConfiguration { refused, ..configuration });
+            Some(VirtualHostChoice { route_configuration, virtual_host })
         };
         self.hosts.get_or_build(name, Arc::default).get_or_build(&*host, build)
     }
 
     fn route_configuration(&self, name: &str) -> Option<Arc<RouteConfiguration>> {
-        self.route_configurations.get_or_build(name, || match self.node.node_type {
-            NodeType::Sidecar => route_config::build(self, name).map(Arc::new),
-            NodeType::Router => self.gateway().route_configuration(self, name).map(Arc::new),
-            NodeType::Waypoint => None,
+        self.route_configurations.get_or_build(name, || {
+            let mut configuration = match self.node.node_type {
+                NodeType::Sidecar => route_config::build(self, name),
+                NodeType::Router => self.gateway().route_configuration(self, name),
+                NodeType::Waypoint => None,
+            }?;
+            if self.may_be_refused() {
+                configuration.refused = refusal::of_route_configuration(&configuration).map(Arc::new);
+            }
+            Some(Arc::new(configuration))
         })
     }
 

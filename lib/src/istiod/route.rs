@@ -10,6 +10,7 @@ pub mod fault;
 pub mod headers;
 pub mod matching;
 pub mod redirect;
+mod refusal;
 pub mod retry;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use smol_str::{SmolStr, format_smolstr};
 use self::action::DestinationService;
 use self::headers::Sides;
 use self::redirect::ListenerScheme;
+pub use self::refusal::refused_rules;
 use crate::envoy::config::{
     Action, AppendAction, ClusterSpecifier, HashPolicy, HeaderOperations, HeaderValueOption,
     MaxStreamDuration, PathSpecifier, Route, RouteAction, RouteMatch,

@@ -3,7 +3,7 @@
 //! One pass over the resources, then the parts that need others: workloads, services, endpoints, aliases.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 use rustc_hash::FxHashMap;
@@ -168,6 +168,7 @@ pub(super) fn build(mut manifests: ManifestSet, mut options: MeshOptions) -> Mes
         endpoints,
         config_diagnostics,
         diagnostics,
+        refused_rules: OnceLock::new(),
     }
 }
 

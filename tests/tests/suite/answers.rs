@@ -9,7 +9,7 @@ use dryroute::envoy::{
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
-use dryroute::trace::{Hop, Query, Trace, Tracer};
+use dryroute::trace::{Hop, Query, Trace, Tracer, VerdictKind};
 use dryroute_tests::CLIENT;
 use dryroute_tests::live::lab::plaintext;
 
@@ -417,22 +417,28 @@ fn an_upgrade_is_a_body_that_an_answer_does_not_wait_for() {
     assert!(answered.contains(&"connection: close".to_owned()), "{answered:?}");
 }
 
+/// A VirtualService for `cart` with this one rule.
+fn only_rule(rule: &str) -> String {
+    let head =
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: cart, namespace: shop}";
+    format!("{head}\nspec: {{hosts: [cart], http: [{{{rule}}}]}}\n---\n")
+}
+
 /// Measured with Envoy 1.40.
 #[test]
 fn a_query_without_a_content_type_is_refused_and_one_with_it_is_delivered() {
     let untyped = trace("", "QUERY", "http://cart/", &[]);
-    assert_eq!(answer(&untyped).first().map(String::as_str), Some(":status: 400"));
-    let verdict = format!("{:?}", untyped.outcomes[0].verdict);
-    assert!(verdict.contains("query_missing_content_type"), "{verdict}");
+    let verdict = &untyped.outcomes[0].verdict;
+    assert_eq!((verdict.status, verdict.details.as_str()), (Some(400), "query_missing_content_type"));
     let typed = trace("", "QUERY", "http://cart/", &[("content-type", "application/json")]);
-    assert_eq!(answer(&typed).first().map(String::as_str), Some(":status: 200"));
+    assert_eq!(typed.outcomes[0].verdict.kind, VerdictKind::Delivered);
 }
 
 #[test]
 fn a_direct_response_that_created_or_moved_something_says_where() {
     for (status, location) in [(201, true), (302, true), (304, true), (200, false), (404, false)] {
         let direct =
-            rule(&format!("{{match: [{{uri: {{prefix: /a}}}}], directResponse: {{status: {status}}}}}"));
+            only_rule(&format!("match: [{{uri: {{prefix: /a}}}}], directResponse: {{status: {status}}}"));
         let told = answer(&trace(&direct, "GET", "http://cart/a?b", &[]));
         let line = "location: http://cart/a?b".to_owned();
         assert_eq!(told.contains(&line), location, "{status}: {told:?}");
@@ -441,10 +447,37 @@ fn a_direct_response_that_created_or_moved_something_says_where() {
 
 #[test]
 fn a_body_whose_length_is_removed_goes_in_chunks() {
-    let removing =
-        rule("{headers: {request: {remove: [content-length]}}, route: [{destination: {host: cart}}]}");
+    let removing = rule("headers: {request: {remove: [content-length]}}");
     let sent = trace(&removing, "POST", "http://cart/", &[("content-length", "3")]);
-    let left = &hop(&sent, "sidecar:shop/client").request.left;
+    let left = &hop(&sent, SIDECAR).request.left;
     assert_eq!(header(left, "transfer-encoding"), Some("chunked"), "{left:?}");
     assert_eq!(header(left, "content-length"), None);
+}
+
+/// Measured with Envoy 1.40: it takes a route configuration as a whole, or not at all.
+#[test]
+fn a_value_that_envoy_cannot_read_makes_every_host_of_the_port_unknown() {
+    let bad = rule("headers: {request: {set: {x-a: '%FOO%'}}}");
+    let other = CART.replace("cart", "other").replace("10.96.0.1", "10.96.0.2") + "---";
+    let sent = trace(&format!("{bad}{other}"), "GET", "http://other/", &[]);
+    let verdict = &sent.outcomes[0].verdict;
+    assert_eq!(verdict.kind, VerdictKind::Unknown, "{verdict:?}");
+    assert!(verdict.reason.as_ref().is_some_and(|reason| reason.contains("`FOO`")), "{verdict:?}");
+    let fine = rule("headers: {request: {set: {x-a: '%REQ(x-b)%'}}}");
+    let sent = trace(&format!("{fine}{other}"), "GET", "http://other/", &[]);
+    assert_eq!(sent.outcomes[0].verdict.kind, VerdictKind::Delivered);
+}
+
+#[test]
+fn a_redirect_with_a_status_that_envoy_has_none_for_is_reported() {
+    let odd = only_rule("match: [{uri: {prefix: /a}}], redirect: {uri: /b, redirectCode: 304}");
+    let loader = Loader::new().text("client.yaml", CLIENT).text("cart.yaml", CART).text("more.yaml", odd);
+    let mesh = Arc::new(Mesh::new(loader.load(), MeshOptions::default()));
+    let found = dryroute::istiod::diagnostics::of_mesh(&mesh);
+    let refused: Vec<&str> = found
+        .iter()
+        .filter(|found| found.code.as_str() == "refused-by-envoy")
+        .map(|found| found.message.as_str())
+        .collect();
+    assert!(refused.len() == 1 && refused[0].contains("`304`"), "{refused:?}");
 }

@@ -23,7 +23,18 @@ pub struct RouteConfiguration {
     pub max_direct_response_body_size_bytes: Option<u32>,
     /// Header operations for all routes.
     pub headers: HeaderOperations,
+    /// What Envoy refuses of it, if it does: requests are then routed by what the proxy was told before.
+    pub refused: Option<Arc<Refusal>>,
     /// Who made it.
+    pub origin: Origin,
+}
+
+/// Something that Envoy refuses, with all that it is a part of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: SmolStr,
+    /// Where that is written.
     pub origin: Origin,
 }
 

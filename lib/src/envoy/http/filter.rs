@@ -11,7 +11,7 @@ use smol_str::{SmolStr, format_smolstr};
 use super::local_reply::{self, Answer, Circumstances};
 use super::{Stream, response, router, upgrade};
 use crate::envoy::config::{
-    Action, Cluster, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HttpFilter, TrafficDirection,
+    Action, Cluster, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HttpFilter, Refusal, TrafficDirection,
     WeightedCluster,
 };
 use crate::envoy::connection::note;
@@ -145,6 +145,21 @@ pub(crate) fn skipped<X: Xds + ?Sized>(
     };
     out.extend(flights.into_iter().map(|flight| flight.answered(decision, answer.clone())));
     out
+}
+
+/// A request that is routed by what the proxy was told before.
+pub(crate) fn unloaded<X: Xds + ?Sized>(
+    stream: &Stream<'_, X>,
+    decision: &HttpDecision,
+    request: HttpRequest,
+    ledger: Ledger,
+    refusal: &Refusal,
+) -> Vec<HttpBranch> {
+    let Refusal { reason, origin } = refusal;
+    let reason =
+        format_smolstr!("Envoy refuses this route configuration and keeps what it had before: {reason}");
+    let outcome = HttpOutcome::Unknown { reason, cluster: None, origin: origin.clone() };
+    vec![undivided(stream, decision, request, ledger).ends(outcome)]
 }
 
 /// The clusters of which the route chooses one by chance.

@@ -125,7 +125,7 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
             status: 0,
             flags: &answer.flags,
             details: &answer.details,
-            upstream: false,
+            upstream: None,
             cluster: cluster.filter(|_| found).map(SmolStr::as_str).unwrap_or_default(),
             attempts: answer.attempts,
         };

@@ -5,10 +5,10 @@
 
 use smol_str::{SmolStr, ToSmolStr as _};
 
-use super::{failure, formatter, operations, sanitize, upgrade};
+use super::{failure, formatter, operations, router, sanitize, tracing, upgrade};
 use crate::envoy::config::{
     Action, CorsPolicy, HeaderOperations, HttpFilter, ServerHeaderTransformation, TrafficDirection,
-    WeightedCluster,
+    UpstreamTransport, WeightedCluster,
 };
 use crate::envoy::decision::{HttpBranch, HttpDecision, HttpOutcome};
 use crate::envoy::headers::{self, Hand, Headers, envoy, literal};
@@ -56,7 +56,7 @@ pub fn respond(
         status: response.status,
         flags: &flags,
         details: "via_upstream",
-        upstream: true,
+        upstream: Some(connection(decision, branch)),
         cluster,
         attempts: tried.attempts,
     };
@@ -70,6 +70,16 @@ pub fn respond(
     connection_manager(decision, &request, lines, &mut ledger, refused);
     codec(decision, response.status, upstream_has_body(upstream), lines, &mut ledger);
     (response, ledger.changes)
+}
+
+/// The connection that a response came on.
+fn connection(decision: &HttpDecision, branch: &HttpBranch) -> formatter::Upstream {
+    let HttpOutcome::Forward(forward) = &branch.outcome else {
+        return formatter::Upstream { tls: false, protocol: "HTTP/1.1" };
+    };
+    let tls = forward.found.transport != UpstreamTransport::Plaintext;
+    let protocol = if router::is_http2(decision, &forward.found) { "HTTP/2" } else { "HTTP/1.1" };
+    formatter::Upstream { tls, protocol }
 }
 
 /// What the log says of a request whose response an upstream gave.
@@ -105,8 +115,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) flags: &'a [ResponseFlag],
     /// Details.
     pub(crate) details: &'a str,
-    /// Whether an upstream sent it.
-    pub(crate) upstream: bool,
+    /// The upstream that sent it; `None` when the proxy answers by itself.
+    pub(crate) upstream: Option<formatter::Upstream>,
     /// The cluster's name.
     pub(crate) cluster: &'a str,
     /// How many tries were made.
@@ -130,6 +140,7 @@ impl Subject<'_> {
                     route: self.decision.route.as_ref().map(|(_, route)| &**route),
                     cluster: self.cluster,
                     attempts: self.attempts,
+                    traced: tracing::makes_spans(&self.decision.http_connection_manager),
                     flags: self.flags,
                 };
                 formatter::format(text, &values)

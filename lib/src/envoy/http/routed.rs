@@ -149,7 +149,7 @@ fn take(
                 status: 0,
                 flags: &[],
                 details: "",
-                upstream: false,
+                upstream: None,
                 cluster: &cluster,
                 attempts: 1,
             };
@@ -197,7 +197,7 @@ fn answer(out: &mut Routed, decision: &HttpDecision, status: u16, body: &str) {
         status,
         flags: &[],
         details: "",
-        upstream: false,
+        upstream: None,
         cluster: "",
         attempts: 0,
     };
@@ -223,6 +223,7 @@ fn decision(configuration: &Arc<RouteConfiguration>, routed: &Routed) -> HttpDec
             tls: false,
             peer: None,
             sni: SmolStr::default(),
+            filter_chain: SmolStr::default(),
             protocol: "HTTP/1.1",
             grpc: content_type.is_some_and(|value| is_grpc(&value)),
             head: routed.request.method == "HEAD",

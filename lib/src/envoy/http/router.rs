@@ -297,6 +297,7 @@ pub(crate) fn finalize(
                     route: Some(route),
                     cluster,
                     attempts: 1,
+                    traced: tracing::makes_spans(&decision.http_connection_manager),
                     flags: if delay.is_some() { &[ResponseFlag::DelayInjected] } else { &[] },
                 };
                 formatter::format(text, &values)
@@ -395,13 +396,18 @@ fn cookies(action: &RouteAction, found: &Cluster, request: &HttpRequest) -> Vec<
     out
 }
 
-/// What the codec adds towards an HTTP/1 upstream. Envoy: `http1/codec_impl.cc: StreamEncoderImpl::encodeHeadersBase`.
-fn frame(decision: &HttpDecision, found: &Cluster, request: &mut HttpRequest, ledger: &mut Ledger) {
-    let http2 = match found.protocol {
+/// Whether requests to a cluster are HTTP/2.
+pub(crate) fn is_http2(decision: &HttpDecision, found: &Cluster) -> bool {
+    match found.protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Downstream => decision.downstream.protocol == "HTTP/2",
-    };
+    }
+}
+
+/// What the codec adds towards an HTTP/1 upstream. Envoy: `http1/codec_impl.cc: StreamEncoderImpl::encodeHeadersBase`.
+fn frame(decision: &HttpDecision, found: &Cluster, request: &mut HttpRequest, ledger: &mut Ledger) {
+    let http2 = is_http2(decision, found);
     let lines = &mut request.headers;
     if http2 || headers::has(lines, "content-length") || sanitize::is_upgrade(lines) {
         return;

@@ -31,6 +31,11 @@ pub(crate) fn inject(manager: &HttpConnectionManager, lines: &mut Headers, ledge
     }
 }
 
+/// Whether requests have spans.
+pub(crate) fn makes_spans(manager: &HttpConnectionManager) -> bool {
+    manager.tracing.as_ref().is_some_and(|tracing| tracing.provider.is_some())
+}
+
 /// The context in the provider's format.
 fn context(tracing: &Tracing, lines: &mut Headers, ledger: &mut Ledger) {
     match tracing.provider {

@@ -152,6 +152,7 @@ pub(super) fn table(value: Value) -> Result<Table, RouterCheckError> {
         ignore_port_in_host_matching,
         max_direct_response_body_size_bytes,
         headers,
+        refused: None,
         origin: WRITTEN,
     };
     Ok(Table { configuration: Arc::new(configuration), hosts })

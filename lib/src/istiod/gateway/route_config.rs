@@ -70,6 +70,7 @@ pub fn shell(name: &str) -> RouteConfiguration {
         ignore_port_in_host_matching: true,
         max_direct_response_body_size_bytes: Some(MAX_DIRECT_RESPONSE_BODY),
         headers: HeaderOperations::default(),
+        refused: None,
         origin: Origin::default("Istio's route configuration of a gateway's servers"),
     }
 }

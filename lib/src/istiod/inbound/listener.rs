@@ -308,6 +308,7 @@ impl Context<'_> {
             ignore_port_in_host_matching: false,
             max_direct_response_body_size_bytes: None,
             headers: HeaderOperations::default(),
+            refused: None,
             origin: config.origin.clone(),
         }
     }

@@ -119,6 +119,7 @@ fn dynamic_dns_chain(proxy: &Proxy) -> FilterChain {
         ignore_port_in_host_matching: true,
         max_direct_response_body_size_bytes: Some(MAX_DIRECT_RESPONSE_BODY),
         headers: HeaderOperations::default(),
+        refused: None,
         origin: proxy.scope().outbound_traffic_policy.origin.clone(),
     };
     let mut manager: HttpConnectionManager = connection_manager::build(ConnectionManagerOptions {

@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 
 use super::ending::Failure;
 use super::{Flight, Turn, Walk, request_lines};
+use crate::diagnostic::Code;
 use crate::envoy::decision::{Forward, TcpDecision};
 use crate::envoy::recorder::{self, NoRecord, Record, StepKind as Recorded};
 use crate::envoy::xds::Capture;
@@ -59,9 +60,9 @@ impl Walk<'_> {
     }
 
     /// The input does not settle what comes next, because of something that is written.
-    fn undecided(&mut self, reason: &str, origin: &Origin) {
+    fn undecided(&mut self, kind: StepKind, code: Code, reason: &str, origin: &Origin) {
         self.step_with(
-            StepKind::Authorization,
+            kind,
             &SmolStr::from(reason),
             origin,
             Some("what lies behind it is not known".to_owned()),
@@ -70,7 +71,6 @@ impl Walk<'_> {
         );
         let place = self.place(origin);
         if self.explain && origin.resource().is_some() && self.notes.iter().all(|note| note.origin != place) {
-            let code = crate::diagnostic::Code::NotModelled;
             self.notes.push(Note {
                 code: code.as_str(),
                 severity: code.severity(),
@@ -147,7 +147,9 @@ impl Walk<'_> {
             ConnectionOutcome::Refused { reason } => {
                 self.unknown(format!("Envoy refuses this listener and keeps what it had before: {reason}"));
             }
-            ConnectionOutcome::Unknown { reason, origin } => self.undecided(&reason, &origin),
+            ConnectionOutcome::Unknown { reason, origin } => {
+                self.undecided(StepKind::Authorization, Code::NotModelled, &reason, &origin);
+            }
             ConnectionOutcome::Tcp(tcp) => self.pass_bytes(&tcp, member, &flight),
             ConnectionOutcome::Http(_) if failure.is_some() => {
                 self.failed(&failed("the port speaks plaintext, the client TLS".to_owned()));
@@ -213,7 +215,12 @@ impl Walk<'_> {
                     if let Some(cluster) = cluster {
                         walk.step(StepKind::Cluster, cluster, origin, None);
                     }
-                    walk.undecided(reason, origin);
+                    let table = decision.route_configuration_found.as_ref();
+                    let (kind, code) = match table.is_some_and(|table| table.refused.is_some()) {
+                        true => (StepKind::RouteConfig, Code::RefusedByEnvoy),
+                        false => (StepKind::Authorization, Code::NotModelled),
+                    };
+                    walk.undecided(kind, code, reason, origin);
                 }
                 HttpOutcome::Forward(forward) => {
                     walk.copies_of(branch, member, flight);
