@@ -9,6 +9,9 @@ use dryroute::trace::{Outcome, Trace, VerdictKind};
 use crate::error::Exit;
 use crate::style;
 
+/// The names of all verdicts.
+const VERDICTS: [&str; 7] = ["delivered", "answered", "redirected", "reset", "unresolved", "loop", "unknown"];
+
 /// What is expected of the request's fate.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Expectations (exit 1 when one fails)")]
@@ -17,7 +20,7 @@ pub(super) struct Expect {
     #[arg(long, value_name = "STATUS")]
     expect_status: Option<u16>,
     /// The verdict: delivered, answered, redirected, reset, unresolved, loop, unknown
-    #[arg(long, value_name = "VERDICT")]
+    #[arg(long, value_name = "VERDICT", value_parser = VERDICTS, hide_possible_values = true)]
     expect_verdict: Option<String>,
     /// A hop that it passes, by its id or a part of it; may be given several times
     #[arg(long, value_name = "HOP")]
@@ -29,11 +32,11 @@ pub(super) struct Expect {
     #[arg(long, value_name = "CLUSTER")]
     expect_cluster: Vec<String>,
     /// A header of the request as it leaves the last proxy: `name: value`, `name` for any value, `!name` for none
-    #[arg(long, value_name = "HEADER")]
-    expect_header: Vec<String>,
+    #[arg(long, value_name = "HEADER", value_parser = HeaderWish::parse)]
+    expect_header: Vec<HeaderWish>,
     /// A header of the response as the client receives it, in the same form
-    #[arg(long, value_name = "HEADER")]
-    expect_response_header: Vec<String>,
+    #[arg(long, value_name = "HEADER", value_parser = HeaderWish::parse)]
+    expect_response_header: Vec<HeaderWish>,
 }
 
 impl Expect {
@@ -111,27 +114,63 @@ fn is_hop(id: &str, wanted: &str) -> bool {
     id == wanted || name == wanted || name.rsplit('/').next() == Some(wanted)
 }
 
-/// What is wrong with a header, if something is.
-fn header(what: &str, wanted: &str, lines: &[(impl AsRef<str>, impl AsRef<str>)]) -> Option<String> {
-    let values = |name: &str| {
-        let all = lines.iter().filter(|(key, _)| key.as_ref().eq_ignore_ascii_case(name));
-        all.map(|(_, value)| value.as_ref().to_owned()).collect::<Vec<_>>()
-    };
-    if let Some(name) = wanted.strip_prefix('!') {
-        let found = values(name.trim());
-        return (!found.is_empty()).then(|| format!("no {what} {}; it is {}", name.trim(), found.join(", ")));
-    }
-    let (name, value) = match wanted.split_once(':') {
-        Some((name, value)) => (name.trim(), Some(value.trim())),
-        None => (wanted.trim(), None),
-    };
-    let found = values(name);
-    match value {
-        _ if found.is_empty() => Some(format!("{what} {wanted}; there is none")),
-        Some(value) if !found.iter().any(|has| has == value) => {
-            Some(format!("{what} {wanted}; it is {}", found.join(", ")))
+/// What is expected of a header.
+#[derive(Clone, Debug)]
+struct HeaderWish {
+    /// As it was written.
+    text: String,
+    /// The header; `:path` and the like for parts of the request line.
+    name: String,
+    /// What it is like.
+    value: Wish,
+}
+
+/// What a header is like.
+#[derive(Clone, Debug)]
+enum Wish {
+    Absent,
+    Any,
+    Text(String),
+}
+
+impl HeaderWish {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (rest, absent) = match text.strip_prefix('!') {
+            Some(rest) => (rest.trim(), true),
+            None => (text.trim(), false),
+        };
+        // A colon in front is a part of the name.
+        let pseudo = usize::from(rest.starts_with(':'));
+        let (name, value) = match rest.get(pseudo..).and_then(|rest| rest.find(':')) {
+            Some(at) if !absent => rest.split_at(pseudo + at),
+            _ => (rest, ""),
+        };
+        let bare = name.trim().trim_start_matches(':');
+        if bare.is_empty() || bare.contains([' ', '\t', ':']) {
+            return Err("expected `name: value`, `name` or `!name`".to_owned());
         }
-        _ => None,
+        let value = match value.strip_prefix(':') {
+            _ if absent => Wish::Absent,
+            Some(value) => Wish::Text(value.trim().to_owned()),
+            None => Wish::Any,
+        };
+        Ok(Self { text: text.to_owned(), name: name.trim().to_owned(), value })
+    }
+}
+
+/// What is wrong with a header, if something is.
+fn header(what: &str, wanted: &HeaderWish, lines: &[(impl AsRef<str>, impl AsRef<str>)]) -> Option<String> {
+    let HeaderWish { text, name, value } = wanted;
+    let all = lines.iter().filter(|(key, _)| key.as_ref().eq_ignore_ascii_case(name));
+    let found: Vec<&str> = all.map(|(_, value)| value.as_ref()).collect();
+    match value {
+        Wish::Absent if found.is_empty() => None,
+        Wish::Absent => Some(format!("no {what} {name}; it is {}", found.join(", "))),
+        _ if found.is_empty() => Some(format!("{what} {text}; there is none")),
+        Wish::Text(value) if !found.contains(&value.as_str()) => {
+            Some(format!("{what} {text}; it is {}", found.join(", ")))
+        }
+        Wish::Text(_) | Wish::Any => None,
     }
 }
 
@@ -149,12 +188,16 @@ mod tests {
 
     #[test]
     fn headers_are_compared_by_presence_value_or_absence() {
-        let lines = [("host", "a"), ("x-user", "jason")];
-        for good in ["x-user: jason", "X-User", "!x-gone"] {
-            assert_eq!(header("header", good, &lines), None, "{good}");
+        let lines = [(":path", "/a:b"), ("host", "a"), ("x-user", "jason")];
+        let check = |wanted: &str| header("header", &HeaderWish::parse(wanted).unwrap(), &lines);
+        for good in ["x-user: jason", "X-User", "!x-gone", ":path: /a:b", ":path", "!:status"] {
+            assert_eq!(check(good), None, "{good}");
         }
-        for bad in ["x-user: eve", "x-gone", "!host"] {
-            assert!(header("header", bad, &lines).is_some(), "{bad}");
+        for bad in ["x-user: eve", "x-gone", "!host", ":path: /c", "!:path", "x-user:"] {
+            assert!(check(bad).is_some(), "{bad}");
+        }
+        for nonsense in ["", "!", ":", " : a", "!x-a: b", "a b: c"] {
+            assert!(HeaderWish::parse(nonsense).is_err(), "{nonsense}");
         }
     }
 }

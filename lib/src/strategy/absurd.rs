@@ -45,6 +45,8 @@ pub fn paths() -> Vec<String> {
         "/a?b#c",
         "/a b",
         "/a\tb",
+        "/a ",
+        " /a\t ",
         "/a\u{1}",
         "/a\u{7f}",
         "/\u{e9}",

@@ -140,10 +140,11 @@ impl Query {
             Some((name, value)) => (name, Some(value.trim()).filter(|value| !value.is_empty())),
             None => (text.strip_suffix(';').ok_or_else(bad)?, Some("")),
         };
-        let name = name.trim();
+        // A space before the colon is sent as it is written; proxies do not take it kindly.
+        let name = if value.is_some() { name.trim_start() } else { name.trim() };
         // HTTP/2's pseudo headers are not for users to set.
         let broken = value.is_some_and(|value| value.contains(['\r', '\n', '\0']));
-        if name.is_empty() || !name.bytes().all(is_token) || broken {
+        if name.trim_end().is_empty() || !name.trim_end().bytes().all(is_token) || broken {
             return Err(bad());
         }
         self.headers.push((name.to_ascii_lowercase().into(), value.map(Into::into)));

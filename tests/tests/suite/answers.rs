@@ -481,3 +481,31 @@ fn a_redirect_with_a_status_that_envoy_has_none_for_is_reported() {
         .collect();
     assert!(refused.len() == 1 && refused[0].contains("`304`"), "{refused:?}");
 }
+
+#[test]
+fn a_copy_for_which_there_is_no_endpoint_ends_up_nowhere() {
+    let nobody = "
+apiVersion: v1
+kind: Service
+metadata: {name: nobody, namespace: shop}
+spec: {selector: {app: nobody}, clusterIP: 10.96.0.9, ports: [{name: http, port: 80}]}
+";
+    let copied = |host: &str| {
+        let mesh = rule(&format!("mirrors: [{{destination: {{host: {host}}}}}]")) + nobody;
+        trace(&mesh, "GET", "http://cart/", &[]).outcomes[0].mirrors.clone()
+    };
+    assert_eq!(copied("cart").len(), 1);
+    assert!(copied("nobody").is_empty(), "{:?}", copied("nobody"));
+    assert!(copied("missing").is_empty(), "{:?}", copied("missing"));
+}
+
+#[test]
+fn a_header_with_a_space_before_its_colon_is_sent_as_it_is_written_and_refused() {
+    let loader = Loader::new().text("client.yaml", CLIENT).text("cart.yaml", CART);
+    let tracer = Tracer::new(Arc::new(Mesh::new(loader.load(), MeshOptions::default())));
+    let mut query = Query::get("http://cart/").unwrap();
+    query.from = Some("shop/client".into());
+    query.add_header("x-a : 1").unwrap();
+    let verdict = tracer.trace(&query).unwrap().outcomes[0].verdict.clone();
+    assert_eq!((verdict.status, verdict.details.as_str()), (Some(400), "http1.codec_error"));
+}

@@ -261,8 +261,9 @@ impl Walk<'_> {
             if let (Some(last), Some(place)) = (last, self.path.last_mut()) {
                 *place = last;
             }
-            let ends: Vec<SmolStr> =
-                self.copied.iter().skip(before).filter_map(|e| e.outcome.path.last().cloned()).collect();
+            // A copy that never leaves this proxy ends up nowhere.
+            let left = self.copied.iter().skip(before).filter(|copy| copy.outcome.path.len() > depth);
+            let ends: Vec<SmolStr> = left.filter_map(|copy| copy.outcome.path.last().cloned()).collect();
             for end in ends {
                 if !self.mirrors.contains(&end) {
                     self.mirrors.push(end);
