@@ -127,7 +127,17 @@ impl Writer<'_> {
     }
 
     fn route_configurations(&self) -> Vec<Value> {
-        self.snapshot.route_configurations.iter().map(|c| route::route_configuration(self, c)).collect()
+        let taken = self.snapshot.route_configurations.iter().filter(|c| self.is_taken(c));
+        taken.map(|c| route::route_configuration(self, c)).collect()
+    }
+
+    /// Whether Envoy takes a route configuration; one that it refuses is left out.
+    fn is_taken(&self, configuration: &RouteConfiguration) -> bool {
+        if let Some(refusal) = &configuration.refused {
+            let RouteConfiguration { name, .. } = configuration;
+            self.leave_out(format!("route configuration {name}: Envoy would refuse it: {}", refusal.reason));
+        }
+        configuration.refused.is_none()
     }
 
     fn clusters(&self, endpoints: Endpoints) -> Vec<Value> {

@@ -30,11 +30,13 @@ pub(super) fn connection_manager(
         RouteSpecifier::Rds(name) => {
             let known = writer.snapshot.route_configurations.iter().find(|c| c.name == *name);
             match (routes, known) {
-                (Routes::InPlace, Some(config)) => {
+                (Routes::InPlace, Some(config)) if writer.is_taken(config) => {
                     out.set("route_config", route::route_configuration(writer, config));
                 }
-                (Routes::InPlace, None) => {
-                    writer.leave_out(format!("route configuration {name}: the proxy is not told of it"));
+                (Routes::InPlace, known) => {
+                    if known.is_none() {
+                        writer.leave_out(format!("route configuration {name}: the proxy is not told of it"));
+                    }
                     out.set("route_config", json!({"name": name}));
                 }
                 (Routes::ByName, _) => out.set("rds", json!({

@@ -216,9 +216,10 @@ impl Walk<'_> {
                         walk.step(StepKind::Cluster, cluster, origin, None);
                     }
                     let table = decision.route_configuration_found.as_ref();
-                    let (kind, code) = match table.is_some_and(|table| table.refused.is_some()) {
-                        true => (StepKind::RouteConfig, Code::RefusedByEnvoy),
-                        false => (StepKind::Authorization, Code::NotModelled),
+                    let (kind, code) = if table.is_some_and(|table| table.refused.is_some()) {
+                        (StepKind::RouteConfig, Code::RefusedByEnvoy)
+                    } else {
+                        (StepKind::Authorization, Code::NotModelled)
                     };
                     walk.undecided(kind, code, reason, origin);
                 }
