@@ -200,6 +200,6 @@ codes! {
     MissingSubset = "missing-subset", Warning;
     /// A gateway does not open a server, because another one has its port or host.
     ServerNotOpened = "server-not-opened", Warning;
-    /// Envoy would refuse this listener, and the proxy would keep its previous configuration.
+    /// Envoy would refuse this listener or route configuration, and the proxy would keep its previous one.
     RefusedByEnvoy = "refused-by-envoy", Warning;
 }

@@ -148,6 +148,8 @@ pub struct Downstream {
     pub protocol: &'static str,
     /// Whether the request was a gRPC one (`content-type: application/grpc…`).
     pub grpc: bool,
+    /// Whether the request got past the checks that come before its headers are looked at.
+    pub accepted: bool,
     /// Whether the request was `HEAD`.
     pub head: bool,
     /// Whether a body follows the request's headers.

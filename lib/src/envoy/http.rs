@@ -187,6 +187,7 @@ fn downstream<X: Xds + ?Sized>(
         },
         // The codec knows.
         grpc: false,
+        accepted: false,
         head: request.is_some_and(|request| request.method == "HEAD"),
         body: headers::has(lines, "transfer-encoding")
             || headers::get(lines, "content-length")
@@ -291,6 +292,7 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         };
         let (client, internal) = sanitize::request(request, ledger, &manager, self.facts, peer);
         decision.downstream.remote_address = client;
+        decision.downstream.accepted = true;
         self.internal = internal;
         if !http2 || request.scheme.is_none() {
             request.scheme = Some(scheme(request, decision.downstream.tls));

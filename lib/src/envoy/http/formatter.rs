@@ -241,7 +241,10 @@ fn of_request<'a>(command: Command<'_>, values: &Values<'a>) -> Option<Cow<'a, s
     let address = |address: IpAddr| Cow::Owned(masked(address, arguments));
     let path = || Cow::Borrowed(request.path.as_str());
     Some(match name {
-        "REQ" | "REQUEST_HEADER" | "STREAM_INFO_REQ" => header(arguments),
+        "REQ" | "REQUEST_HEADER" => header(arguments),
+        // These ask the stream, which has no headers before they are accepted. Measured with Envoy 1.40.
+        "STREAM_INFO_REQ" if downstream.accepted => header(arguments),
+        "STREAM_INFO_REQ" => Cow::Borrowed(""),
         "PATH" => {
             let (query, source) = arguments.split_once(':').unwrap_or((arguments, ""));
             let original =
@@ -265,6 +268,7 @@ fn of_request<'a>(command: Command<'_>, values: &Values<'a>) -> Option<Cow<'a, s
         "REQUESTED_SERVER_NAME" => {
             let (order, source) = arguments.split_once(':').unwrap_or((arguments, ""));
             let host = || match source {
+                _ if !downstream.accepted => Cow::Borrowed(""),
                 "ORIG" => header("x-envoy-original-host"),
                 "HOST" => header(":authority"),
                 _ => header("x-envoy-original-host?:authority"),

@@ -226,6 +226,7 @@ fn decision(configuration: &Arc<RouteConfiguration>, routed: &Routed) -> HttpDec
             filter_chain: SmolStr::default(),
             protocol: "HTTP/1.1",
             grpc: content_type.is_some_and(|value| is_grpc(&value)),
+            accepted: true,
             head: routed.request.method == "HEAD",
             body: false,
             close: false,
