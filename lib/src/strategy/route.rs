@@ -54,7 +54,7 @@ const HEADER_VALUES: &[&str] = &[
     "%PATH(NQ)%",
     "%PATH(WQ:ORIG)%",
     "%PATH%",
-    "%QUERY_PARAM(q):3%",
+    "%QUERY_PARAM(q)%",
     "%QUERY_PARAMS%",
     "%REQUESTED_SERVER_NAME(HOST_FIRST)%",
     "%REQUESTED_SERVER_NAME(SNI_FIRST:ORIG)%",
@@ -73,7 +73,7 @@ const HEADER_VALUES: &[&str] = &[
     "%METADATA(CLUSTER:other)%",
     "%LOCAL_REPLY_BODY%",
     "%RESPONSE_HEADER(x-from)%",
-    "%STREAM_INFO_REQ(x-a):1%",
+    "%STREAM_INFO_REQ(x-a)%",
 ];
 
 /// Conditions of retries.
