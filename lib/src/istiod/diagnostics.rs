@@ -1,8 +1,7 @@
 //! What would the proxies of a mesh make of what they are told, that nobody says?
 //!
 //! Destinations that do not exist, servers of gateways that are not opened, listeners and routes that Envoy would refuse: a
-//! proxy then keeps what it
-//! had. Invariant: each finding is named once, however many proxies share it.
+//! proxy then keeps what it had. Invariant: each finding is named once, however many proxies share it.
 
 use std::sync::Arc;
 
