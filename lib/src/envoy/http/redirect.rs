@@ -96,6 +96,7 @@ mod tests {
             path: "/u/z?q=1".into(),
             authority: "b.test".into(),
             scheme: Some("http".into()),
+            no_host: false,
             headers: Vec::new(),
         };
         let mut action = RedirectAction {
