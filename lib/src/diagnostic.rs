@@ -192,9 +192,9 @@ codes! {
     MissingGateway = "missing-gateway", Warning;
     /// A VirtualService is bound to a gateway whose servers have none of its hosts, so it never applies there.
     HostNotServed = "host-not-served", Warning;
-    /// A VirtualService sends to a host that no Service or ServiceEntry has, so its sidecars answer 503.
+    /// A VirtualService or HTTPRoute sends to a host that no Service or ServiceEntry has, so proxies answer such requests with an error.
     MissingDestination = "missing-destination", Warning;
-    /// A VirtualService sends to a port that the Service does not have; it is the Service's port that counts, not the pods'.
+    /// A VirtualService or HTTPRoute sends to a port that the Service does not have; it is the Service's port that counts, not the pods'.
     MissingPort = "missing-port", Warning;
     /// A VirtualService sends to a subset that no DestinationRule of the host defines.
     MissingSubset = "missing-subset", Warning;

@@ -465,7 +465,8 @@ fn frame(miss: &NearMiss, manifests: &ManifestSet) -> String {
     let condition = &failed.condition;
     let got = if failed.got.is_empty() { "nothing" } else { failed.got.as_str() };
     // A rule took the request there, and leads to nothing.
-    let leads_nowhere = [".destination", ".mirror"].iter().any(|part| miss.field.contains(part));
+    let leads_nowhere =
+        [".destination", ".mirror", ".backendRefs"].iter().any(|part| miss.field.contains(part));
     let title = if leads_nowhere {
         format!("{} names a {condition} that does not exist", miss.resource)
     } else {
@@ -502,7 +503,8 @@ fn frame(miss: &NearMiss, manifests: &ManifestSet) -> String {
 
 /// Whether a condition compares what is written with what the request has, so that either may be wrong.
 fn is_about_request(condition: &str) -> bool {
-    let whole = ["path", "method", "authority", "scheme", "domain", "host", "name", "server name"];
+    let whole =
+        ["path", "method", "authority", "scheme", "domain", "host", "name", "server name", "dialled port"];
     let begins =
         ["header ", "query parameter ", "metadata ", "destination ", "transport ", "application ", "source "];
     whole.contains(&condition) || begins.iter().any(|begin| condition.starts_with(begin))

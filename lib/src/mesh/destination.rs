@@ -15,27 +15,60 @@ use crate::manifest::Spec;
 use crate::manifest::schema::istio::Destination;
 use crate::origin::Origin;
 
+/// A destination and where it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed<'a> {
+    /// The destination, its host completed.
+    pub(crate) destination: &'a Destination,
+    /// Where it is written as a whole.
+    pub(crate) origin: Origin,
+    /// Whether that is a backend of a Gateway API route.
+    pub(crate) is_backend: bool,
+}
+
+impl Placed<'_> {
+    /// Where its host is written.
+    pub(crate) fn host(&self) -> Origin {
+        self.origin.part(if self.is_backend { "name" } else { "host" })
+    }
+
+    /// Where its port is written.
+    pub(crate) fn port(&self) -> Origin {
+        self.origin.part(if self.is_backend { "port" } else { "port.number" })
+    }
+}
+
 impl VirtualService {
-    /// Everything it sends to, mirrors included, and where each is written.
-    pub fn placed_destinations(&self) -> Vec<(&Destination, Origin)> {
+    /// Everything it sends to, mirrors included, and where each is written; of those that istiod makes, what HTTP rules of
+    /// Gateway API routes send to.
+    pub(crate) fn placed_destinations(&self) -> Vec<Placed<'_>> {
+        let is_backend = self.generator == Generator::GatewayApi;
+        let placed = |destination, origin| Placed { destination, origin, is_backend };
         let mut out = Vec::new();
+        if self.generator == Generator::Ingress {
+            return out;
+        }
         for rule in &self.http {
             for (i, route) in rule.route.route.iter().enumerate() {
-                let at = || rule.place(&format_smolstr!("route[{i}].destination"));
-                out.extend(route.destination.as_ref().map(|destination| (destination, at())));
+                let part = if is_backend { "" } else { ".destination" };
+                let at = || rule.place(&format_smolstr!("route[{i}]{part}"));
+                out.extend(route.destination.as_ref().map(|destination| placed(destination, at())));
             }
-            out.extend(rule.route.mirror.as_ref().map(|mirror| (mirror, rule.place("mirror"))));
+            if is_backend {
+                continue;
+            }
+            out.extend(rule.route.mirror.as_ref().map(|mirror| placed(mirror, rule.place("mirror"))));
             for (i, mirror) in rule.route.mirrors.iter().enumerate() {
                 let at = || rule.place(&format_smolstr!("mirrors[{i}].destination"));
-                out.extend(mirror.destination.as_ref().map(|destination| (destination, at())));
+                out.extend(mirror.destination.as_ref().map(|destination| placed(destination, at())));
             }
         }
         let tcp = self.tcp.iter().map(|rule| (&rule.route.route, &rule.origin));
         let tls = self.tls.iter().map(|rule| (&rule.route.route, &rule.origin));
-        for (routes, origin) in tcp.chain(tls) {
+        for (routes, origin) in tcp.chain(tls).filter(|_| !is_backend) {
             for (i, route) in routes.iter().enumerate() {
                 let at = || origin.element("route", i).part("destination");
-                out.extend(route.destination.as_ref().map(|destination| (destination, at())));
+                out.extend(route.destination.as_ref().map(|destination| placed(destination, at())));
             }
         }
         out
@@ -63,6 +96,13 @@ impl Mesh {
         let mut seen = FxHashSet::default();
         out.retain(|service| seen.insert(&service.hostname));
         out
+    }
+
+    /// How a backend of a Gateway API route names a service in the namespace that `asked` is in.
+    pub(crate) fn written_backend(&self, service: &Service, asked: &str) -> Option<SmolStr> {
+        let (_, place) = asked.split_once('.')?;
+        let own = format_smolstr!("{}.svc.{}", service.namespace, self.cluster_domain());
+        (service.registry == Registry::Kubernetes && place == own).then(|| service.name.clone())
     }
 
     /// How a resource in `namespace` names a service: by its short name, where that is enough.
@@ -102,7 +142,7 @@ impl Mesh {
     }
 }
 
-/// What there is to say about the destinations of all VirtualServices that users wrote.
+/// What there is to say about the destinations of all VirtualServices and Gateway API routes that users wrote.
 pub(crate) fn diagnostics(mesh: &Mesh) -> Vec<Diagnostic> {
     let mut subsets: FxHashMap<&SmolStr, Vec<SmolStr>> = FxHashMap::default();
     let mut seen: FxHashSet<Origin> = FxHashSet::default();
@@ -111,11 +151,11 @@ pub(crate) fn diagnostics(mesh: &Mesh) -> Vec<Diagnostic> {
     if !mesh.services().iter().any(|service| service.registry == Registry::Kubernetes) {
         return out;
     }
-    for virtual_service in mesh.virtual_services().iter().filter(|vs| vs.generator == Generator::User) {
-        for (destination, origin) in virtual_service.placed_destinations() {
-            // A delegate's rules stand in each VirtualService that delegates to it.
-            if !destination.host.is_empty() && seen.insert(origin.clone()) {
-                out.extend(missing(mesh, virtual_service, destination, &origin, &mut subsets));
+    for virtual_service in mesh.virtual_services() {
+        for placed in virtual_service.placed_destinations() {
+            // A delegate's rules stand in each VirtualService that delegates to it, a route's in one for each host.
+            if !placed.destination.host.is_empty() && seen.insert(placed.origin.clone()) {
+                out.extend(missing(mesh, &virtual_service.namespace, &placed, &mut subsets));
             }
         }
     }
@@ -124,44 +164,46 @@ pub(crate) fn diagnostics(mesh: &Mesh) -> Vec<Diagnostic> {
 
 fn missing<'m>(
     mesh: &'m Mesh,
-    virtual_service: &'m VirtualService,
-    destination: &'m Destination,
-    origin: &Origin,
+    namespace: &str,
+    placed: &Placed<'m>,
     subsets: &mut FxHashMap<&'m SmolStr, Vec<SmolStr>>,
 ) -> Option<Diagnostic> {
-    let VirtualService { namespace, name, .. } = virtual_service;
+    let destination = placed.destination;
     let asked = &destination.host;
-    let found = |code, field: &str, message: String, label: String| {
-        let at = origin.part(field);
+    let from = placed.origin.resource().map(|id| mesh.manifests().describe(id)).unwrap_or_default();
+    let found = |code, at: Origin, message: String, label: String| {
         let path = match &at {
             Origin::Field { path, .. } => path.clone(),
             Origin::Default(_) => SmolStr::default(),
         };
-        Diagnostic::new(code, format!("VirtualService {namespace}/{name} sends to {message}"))
-            .field(path)
-            .at(Place::Origin(at), label)
+        Diagnostic::new(code, format!("{from} sends to {message}")).field(path).at(Place::Origin(at), label)
     };
     let services: Vec<&Arc<Service>> = mesh.services_of(asked).collect();
     if services.is_empty() {
         if let Some(unwatched) = mesh.cluster_service(asked) {
             let message = format!("{asked}, which is in a namespace that istiod does not watch");
-            let said = found(Code::MissingDestination, "host", message, format!("means {asked}"));
+            let said = found(Code::MissingDestination, placed.host(), message, format!("means {asked}"));
             return Some(
                 said.at(Place::Origin(unwatched.origin.clone()), "not chosen by discoverySelectors"),
             );
         }
         let said = found(
             Code::MissingDestination,
-            "host",
+            placed.host(),
             format!("{asked}, which no Service or ServiceEntry has"),
             format!("means {asked}"),
         );
         let Some(meant) = mesh.meant_services(asked, namespace).into_iter().next() else { return Some(said) };
-        let written = mesh.written_host(meant, namespace);
-        return Some(
-            said.at(Place::Origin(meant.origin.clone()), "this one exists")
-                .help(format!("did you mean \"{written}\"?")),
-        );
+        let written = if placed.is_backend {
+            mesh.written_backend(meant, asked)
+        } else {
+            Some(mesh.written_host(meant, namespace))
+        };
+        let said = said.at(Place::Origin(meant.origin.clone()), "this one exists");
+        return Some(match written {
+            Some(written) => said.help(format!("did you mean \"{written}\"?")),
+            None => said,
+        });
     }
     if let Some(port) = &destination.port {
         let number = u16::try_from(port.number).unwrap_or(0);
@@ -170,7 +212,7 @@ fn missing<'m>(
             let ports = listed(service.ports.iter().map(|port| port.number.to_smolstr()), "and");
             let said = found(
                 Code::MissingPort,
-                "port.number",
+                placed.port(),
                 format!("port {number} of {asked}, which has no such port"),
                 "is no port of it".to_owned(),
             )
@@ -195,7 +237,7 @@ fn missing<'m>(
     let subset = &destination.subset;
     let said = found(
         Code::MissingSubset,
-        "subset",
+        placed.origin.part("subset"),
         format!("the subset {subset} of {asked}, which no DestinationRule defines"),
         "is not defined".to_owned(),
     );

@@ -22,6 +22,7 @@ use super::contract::{
 use super::query::Query;
 use super::tracer::{Member, Tracer};
 use crate::envoy::request::{HttpRequest, Transport};
+use crate::host::near;
 use crate::istiod::Proxy;
 use crate::istiod::gateway::near_miss::{BindingCondition, binding_misses, flow};
 use crate::manifest::Spec;
@@ -86,7 +87,13 @@ pub(super) fn complete(tracer: &Tracer, query: &Query, trace: &mut Trace) {
     }
     for miss in &mut trace.near_misses {
         let Failed { expected, got, .. } = &miss.failed;
-        if miss.help.is_none() && expected != got && expected.eq_ignore_ascii_case(got) {
+        let asked = without_port(expected);
+        if miss.failed.condition == "domain"
+            && near::slip(asked, got).is_some()
+            && trial::is_known(tracer, query, got)
+        {
+            miss.help = Some(format!("ask for `{got}`"));
+        } else if miss.help.is_none() && expected != got && expected.eq_ignore_ascii_case(got) {
             miss.help = Some("the two differ in upper and lower case only".to_owned());
         }
     }

@@ -8,8 +8,8 @@ use crate::host::near;
 use crate::istiod::name::SubsetKey;
 use crate::istiod::service::ScopedService;
 use crate::manifest::schema::istio::Destination;
-use crate::mesh::destination::listed;
-use crate::mesh::{Generator, Mesh, VirtualService};
+use crate::mesh::destination::{Placed, listed};
+use crate::mesh::{Mesh, VirtualService};
 use crate::origin::Origin;
 use crate::trace::contract::{NearMiss, StepKind};
 
@@ -32,8 +32,7 @@ pub(super) fn misses(station: &Station<'_>) -> Vec<NearMiss> {
 /// The destination that names a cluster.
 struct Written<'a> {
     rule: &'a VirtualService,
-    destination: &'a Destination,
-    origin: Origin,
+    placed: Placed<'a>,
 }
 
 impl<'a> Written<'a> {
@@ -48,13 +47,12 @@ impl<'a> Written<'a> {
                 && destination.subset == key.subset
                 && port.is_none_or(|port| port == u32::from(key.port))
         };
-        // Those that istiod makes of other resources have no field for a host.
-        let users = station.mesh().virtual_services().iter().filter(|vs| vs.generator == Generator::User);
-        users.flat_map(|vs| vs.placed_destinations().into_iter().map(move |placed| (vs, placed))).find_map(
-            |(vs, (destination, at))| {
-                let Origin::Field { resource: of, path } = &at else { return None };
-                let fits = of == resource && path.starts_with(rule) && leads(destination);
-                fits.then(|| Self { rule: vs, destination, origin: at.clone() })
+        let all = station.mesh().virtual_services().iter();
+        all.flat_map(|vs| vs.placed_destinations().into_iter().map(move |placed| (vs, placed))).find_map(
+            |(rule_of, placed)| {
+                let Origin::Field { resource: of, path } = &placed.origin else { return None };
+                let fits = of == resource && path.starts_with(rule) && leads(placed.destination);
+                fits.then(|| Self { rule: rule_of, placed })
             },
         )
     }
@@ -78,13 +76,17 @@ impl<'a> Written<'a> {
 
     fn host(&self, station: &Station<'_>, key: &SubsetKey<'_>) -> Vec<NearMiss> {
         let mesh = station.mesh();
-        let miss = |expected| station.miss(self.origin.part("host"), "host", expected, key.host.into());
+        let miss = |expected| station.miss(self.placed.host(), "host", expected, key.host.into());
         let out: Vec<NearMiss> = mesh
             .meant_services(key.host, &self.rule.namespace)
             .into_iter()
             .take(MOST_HOSTS)
             .map(|meant| NearMiss {
-                repair: Some(mesh.written_host(meant, &self.rule.namespace)),
+                repair: if self.placed.is_backend {
+                    mesh.written_backend(meant, key.host)
+                } else {
+                    Some(mesh.written_host(meant, &self.rule.namespace))
+                },
                 ..miss(meant.hostname.clone())
             })
             .collect();
@@ -93,14 +95,13 @@ impl<'a> Written<'a> {
 
     fn port(&self, station: &Station<'_>, key: &SubsetKey<'_>, service: &ScopedService) -> NearMiss {
         let ports = listed(service.ports().iter().map(|port| port.number.to_smolstr()), "or");
-        let got = match &self.destination.port {
+        let got = match &self.placed.destination.port {
             Some(port) => port.number.to_smolstr(),
             None => format_smolstr!("{}, the listener's", key.port),
         };
-        let origin = self.origin.part("port.number");
         NearMiss {
             repair: Mesh::meant_port(service.ports(), key.port).map(|port| port.to_smolstr()),
-            ..station.miss(origin, "port", ports.into(), got)
+            ..station.miss(self.placed.port(), "port", ports.into(), got)
         }
     }
 
@@ -128,24 +129,24 @@ impl<'a> Written<'a> {
             );
             let miss =
                 station.miss(origin.part("metadata.namespace"), "namespace", client.clone(), own.clone());
-            let rule = Some(station.place(self.rule.origin("")));
-            return NearMiss { rule, help: Some(help), ..miss };
+            return NearMiss { help: Some(help), ..miss };
         }
         let nearest = near::nearest(key.subset, defined.iter().map(SmolStr::as_str)).map(SmolStr::new);
         if nearest.is_none() && defined.is_empty() {
             // Nothing that is written gives the name a meaning; without it, all endpoints are meant.
             let host = mesh.written_host(service.service(), &self.rule.namespace);
-            let whole = match &self.destination.port {
+            let whole = match &self.placed.destination.port {
                 Some(port) => format!("{{host: {host}, port: {{number: {}}}}}", port.number),
                 None => format!("{{host: {host}}}"),
             };
             let help = format!("or define {} in a DestinationRule for {}", key.subset, key.host);
             let expected = "a subset that a DestinationRule defines".into();
-            let miss = station.miss(self.origin.clone(), "subset", expected, key.subset.into());
+            let miss = station.miss(self.placed.origin.clone(), "subset", expected, key.subset.into());
             return NearMiss { repair: Some(whole.into()), help: Some(help), ..miss };
         }
         let expected = listed(defined.iter().cloned(), "or");
-        let miss = station.miss(self.origin.part("subset"), "subset", expected.into(), key.subset.into());
+        let miss =
+            station.miss(self.placed.origin.part("subset"), "subset", expected.into(), key.subset.into());
         let help = nearest.is_none().then(|| {
             let rules: Vec<String> =
                 applies.iter().flat_map(|rule| &rule.from).map(|id| mesh.manifests().describe(*id)).collect();

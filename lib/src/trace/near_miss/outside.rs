@@ -76,7 +76,7 @@ fn kept_away(station: &Station<'_>, service: &Service, port: u16) -> Option<Near
     if service.port(port).is_none() {
         let ports = listed(service.ports.iter().map(|port| port.number.to_smolstr()), "and");
         let origin = Origin::field(resource, "spec.ports");
-        return Some(station.miss(origin, "port", port.to_smolstr(), ports.into()));
+        return Some(station.miss(origin, "dialled port", port.to_smolstr(), ports.into()));
     }
     if !service.export_to.is_visible_in(station.namespace()) {
         return Some(station.hidden(resource));

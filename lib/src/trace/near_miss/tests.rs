@@ -125,6 +125,40 @@ fn a_destination_that_does_not_exist_is_told_with_what_exists_and_the_edit() {
 }
 
 #[test]
+fn a_backend_of_a_route_that_does_not_exist_is_told_as_a_destination_is() {
+    for (backend, field, [condition, expected, got, repair]) in [
+        (
+            "name: webb, port: 80",
+            "name",
+            ["host", "web.default.svc.cluster.local", "webb.default.svc.cluster.local", "web"],
+        ),
+        ("name: web, port: 8080", "port", ["port", "80", "8080", "80"]),
+    ] {
+        let route = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: web}}\nspec:\n  parentRefs: \
+             [{{kind: Service, group: \"\", name: web}}]\n  rules: [{{backendRefs: [{{{backend}}}]}}]\n---\n"
+        );
+        let found = misses(&route, "http://web/", "sleep");
+        assert_eq!(found.len(), 1, "{found:#?}");
+        let field = format!("spec.rules[0].backendRefs[0].{field}");
+        assert_eq!(told(&found[0]), ["HTTPRoute default/web", &field, condition, expected, got, repair]);
+    }
+}
+
+#[test]
+fn a_slip_in_a_request_to_a_gateway_is_told_with_the_host_to_ask_for() {
+    let gateway = "{selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, \
+        hosts: [shop.example.com]}]}";
+    let rule = "{hosts: [shop.example.com], gateways: [gw], http: [{route: [{destination: {host: web}}]}]}";
+    let more = resource("Gateway", "name: gw", gateway) + &resource("VirtualService", "name: shop", rule);
+    let mut query = Query::get("http://shop.exmple.com/").unwrap();
+    query.to_gateway = Some("istio-system/ingress".parse().unwrap());
+    let found = tracer(&format!("{PLATFORM}{more}")).trace(&query).unwrap().near_misses;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].help.as_deref(), Some("ask for `shop.example.com`"));
+}
+
+#[test]
 fn a_repair_that_would_not_be_enough_is_not_proposed() {
     let found = misses(&to_web("host: webb, subset: v3"), "http://web/", "sleep");
     assert_eq!(told(&found[0])[5], "-");
