@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use crate::error::Exit;
 use crate::{place, style};
 
+/// How many near misses the text names.
+const MOST_NEAR_MISSES: usize = 5;
+
 /// A decision, as it is shown.
 pub(super) struct Answer<'a> {
     proxy: &'a Proxy,
@@ -133,17 +136,31 @@ impl<'a> Answer<'a> {
                 let _ = writeln!(out, "   {}", style::paint(style::DIM, &place::full(self.mesh(), origin)));
             }
         }
+        out.push_str(&self.near_misses());
+        out
+    }
+
+    /// What nearly took the connection or request, the first few of it; what says the same is said once.
+    fn near_misses(&self) -> String {
+        let mut texts: Vec<String> = Vec::new();
         for miss in &self.record.near_misses {
             let failed = &miss.failed;
             let has = if failed.expected.is_empty() { "none" } else { failed.expected.as_str() };
-            let _ = writeln!(
-                out,
-                "near miss: {} wants {} {}, the request has {has}\n   {}",
+            let text = format!(
+                "near miss: {} wants {} {}, the request has {has}\n   {}\n",
                 miss.name,
                 failed.condition,
                 failed.got,
                 style::paint(style::DIM, &place::full(self.mesh(), &failed.origin))
             );
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        let more = texts.len().saturating_sub(MOST_NEAR_MISSES);
+        let mut out: String = texts.into_iter().take(MOST_NEAR_MISSES).collect();
+        if more > 0 {
+            let _ = writeln!(out, "and {more} more near misses (`-o json` has all)");
         }
         out
     }

@@ -223,12 +223,21 @@ fn server_name(names: &[SmolStr], sent: &str) -> Option<usize> {
         .max()
 }
 
-/// Each chain with its first criterion that does not hold by itself.
+/// The nearest chains, each with its first criterion that does not hold by itself: those for which most of what they ask
+/// for, in Envoy's order, holds before it.
 pub(crate) fn near_misses(listener: &Listener, connection: &Connection) -> Vec<NearMiss> {
     let detected = Detected::new(&listener.listener_filters, connection);
-    let mut out = Vec::new();
+    let mut found: Vec<(usize, NearMiss)> = Vec::new();
     for (index, chain) in listener.filter_chains.iter().enumerate() {
         let m = &chain.filter_chain_match;
+        let asked = [
+            ("destination port", m.destination_port.is_some()),
+            ("destination address", !m.prefix_ranges.is_empty()),
+            ("server name", !m.server_names.is_empty()),
+            ("transport protocol", m.transport_protocol.is_some()),
+            ("application protocol", !m.application_protocols.is_empty()),
+            ("source address", !m.source_prefix_ranges.is_empty()),
+        ];
         let (condition, got, expected) = if m.destination_port.is_some_and(|port| port != connection.port) {
             ("destination port", show(m.destination_port.as_slice()), format_smolstr!("{}", connection.port))
         } else if longest(&m.prefix_ranges, connection.destination).is_none() {
@@ -248,20 +257,19 @@ pub(crate) fn near_misses(listener: &Listener, connection: &Connection) -> Vec<N
             // It fits by itself: an earlier criterion preferred a chain that did not fit later.
             ("more specific filter chain", SmolStr::default(), SmolStr::default())
         };
-        out.push(NearMiss {
-            kind: NearMissKind::FilterChain,
-            index,
-            name: chain.name.clone(),
+        let held =
+            asked.iter().take_while(|(name, _)| *name != condition).filter(|(_, asked)| *asked).count();
+        let failed = FailedCondition {
+            condition: SmolStr::new_static(condition),
+            expected,
+            got,
             origin: chain.origin.clone(),
-            failed: FailedCondition {
-                condition: SmolStr::new_static(condition),
-                expected,
-                got,
-                origin: chain.origin.clone(),
-            },
-        });
+        };
+        let (name, origin) = (chain.name.clone(), chain.origin.clone());
+        found.push((held, NearMiss { kind: NearMissKind::FilterChain, index, name, origin, failed }));
     }
-    out
+    let nearest = found.iter().map(|(held, _)| *held).max().unwrap_or_default();
+    found.into_iter().filter(|(held, _)| *held == nearest).map(|(_, miss)| miss).collect()
 }
 
 fn transport_name(transport: TransportProtocol) -> &'static str {

@@ -5,10 +5,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dryroute::envoy::Capture;
-use dryroute::envoy::Xds;
 use dryroute::envoy::config::{ListenerAddress, NetworkFilter};
 use dryroute::envoy::export::{Document, export};
+use dryroute::envoy::{ApplicationProtocol, Capture, Connection, Record, Transport, Xds, decide};
 use dryroute::istiod::{Node, Proxy};
 use dryroute::manifest::{Loader, parse_mesh_config};
 use dryroute::mesh::{Features, Mesh, MeshOptions};
@@ -273,4 +272,28 @@ fn a_name_with_a_star_inside_breaks_the_listener_and_is_named() {
     let said = dryroute::istiod::diagnostics::of_mesh(proxy.mesh());
     let codes: Vec<_> = said.iter().map(|found| found.code.as_str()).collect();
     assert_eq!(codes, ["refused-by-envoy"]);
+}
+
+#[test]
+fn only_the_filter_chains_that_come_nearest_are_near_misses() {
+    let manifests = [
+        pod("client", "10.0.0.1", "", "", "sidecar"),
+        service("client", "10.96.0.1", "{name: http, port: 80}, {name: tcp, port: 9000}"),
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: strict}\nspec: {mtls: {mode: STRICT}}\n"
+            .to_owned(),
+    ]
+    .concat();
+    let proxy = by_default(&manifests, "client");
+    let connection = Connection {
+        destination: "10.0.0.1".parse().unwrap(),
+        port: 80,
+        source: "10.0.0.9".parse().unwrap(),
+        transport: Transport::Plaintext,
+        protocol: ApplicationProtocol::Http11,
+    };
+    let mut record = Record::default();
+    let _ = decide(&proxy, &proxy.facts(), Capture::Inbound, &connection, None, &mut record);
+    let missed: Vec<_> =
+        record.near_misses.iter().map(|miss| (miss.name.as_str(), miss.failed.condition.as_str())).collect();
+    assert_eq!(missed, [("0.0.0.0_80", "transport protocol")]);
 }
