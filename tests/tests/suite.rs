@@ -21,6 +21,7 @@ mod suite {
     mod live;
     mod loader;
     mod locality;
+    mod loops;
     mod mesh_config;
     mod mutations;
     mod names;

@@ -2,9 +2,10 @@
 //!
 //! A walk is a depth-first tour of the ways a request can go: each proxy's decision may fork, each fork is followed with its
 //! probability. What a hop decided is noted on the way; the response pass runs back over the same hops.
-//! Invariant: a walk ends. A proxy that sees the same request a third time is a loop.
+//! Invariant: a walk ends. A proxy that sees the same request a third time is a loop, and only so many ways are followed.
 
 mod assemble;
+mod budget;
 mod client;
 mod ending;
 mod forward;
@@ -37,6 +38,7 @@ const MOST_HOPS: usize = 32;
 pub(super) fn explained(tracer: &Tracer, query: &Query) -> Result<Trace, TraceError> {
     let mut walk = Walk::new(tracer, query, true);
     let source = walk.start()?;
+    walk.end_remainder();
     Ok(walk.trace(source))
 }
 
@@ -44,6 +46,7 @@ pub(super) fn explained(tracer: &Tracer, query: &Query) -> Result<Trace, TraceEr
 pub(super) fn decided(tracer: &Tracer, query: &Query) -> Result<Vec<Outcome>, TraceError> {
     let mut walk = Walk::new(tracer, query, false);
     walk.start()?;
+    walk.end_remainder();
     Ok(walk.outcomes())
 }
 
@@ -65,6 +68,14 @@ struct Walk<'t> {
     copies: usize,
     endings: Vec<Ending>,
     copied: Vec<Ending>,
+    /// How many hops this way may still keep.
+    budget: usize,
+    /// How many hops copies may still keep.
+    copies_budget: usize,
+    /// What is not followed.
+    remainder: Option<budget::Remainder>,
+    /// Whether there are copies that are not followed.
+    lost_copies: bool,
     near_misses: Vec<NearMiss>,
     notes: Vec<Note>,
     /// The state of the draw by seed.
@@ -183,6 +194,10 @@ impl<'t> Walk<'t> {
             copies: 0,
             endings: Vec::new(),
             copied: Vec::new(),
+            budget: budget::MOST_KEPT,
+            copies_budget: budget::MOST_KEPT,
+            remainder: None,
+            lost_copies: false,
             near_misses: Vec::new(),
             notes: Vec::new(),
             draw: match query.choice {
@@ -393,14 +408,25 @@ impl<'t> Walk<'t> {
         let depth = self.path.len();
         let last = (ways.len() > 1).then(|| self.path.last().cloned()).flatten();
         let (probability, mirrors) = (self.probability, self.mirrors.len());
-        for (way, share) in ways {
+        let followed = self.affordable(ways.len());
+        let mut left = self.budget;
+        for (number, (way, share)) in ways.iter().take(followed).enumerate() {
             self.probability = probability * share;
-            follow(self, way);
+            let own = left / (followed - number);
+            self.budget = own;
+            follow(self, *way);
+            left -= own - self.budget;
             self.path.truncate(depth);
             self.mirrors.truncate(mirrors);
             if let (Some(last), Some(place)) = (&last, self.path.last_mut()) {
                 place.clone_from(last);
             }
+        }
+        self.budget = left;
+        let rest: f64 = ways.iter().skip(followed).map(|(_, share)| share).sum();
+        if followed < ways.len() {
+            self.probability = probability * rest;
+            self.stop();
         }
         self.probability = probability;
     }

@@ -27,6 +27,37 @@ impl Hops {
     }
 }
 
+/// Legs in the order they were first met.
+#[derive(Default)]
+struct Legs {
+    all: Vec<Leg>,
+    by_ends: FxHashMap<(SmolStr, SmolStr), Vec<usize>>,
+}
+
+impl Legs {
+    /// Adds legs; one that is already there becomes likelier.
+    fn add(&mut self, more: impl IntoIterator<Item = Leg>, probability: f64) {
+        for leg in more {
+            let leg = Leg { probability, ..leg };
+            let known = self.by_ends.entry((leg.from.clone(), leg.to.clone())).or_default();
+            let same = |at: &&usize| {
+                self.all.get(**at).is_some_and(|known| Leg { probability, ..known.clone() } == leg)
+            };
+            match known.iter().find(same) {
+                Some(at) => {
+                    if let Some(known) = self.all.get_mut(*at) {
+                        known.probability += probability;
+                    }
+                }
+                None => {
+                    known.push(self.all.len());
+                    self.all.push(leg);
+                }
+            }
+        }
+    }
+}
+
 impl Walk<'_> {
     /// The outcomes, most probable first.
     pub(super) fn outcomes(mut self) -> Vec<Outcome> {
@@ -38,12 +69,12 @@ impl Walk<'_> {
     pub(super) fn trace(mut self, source: Source) -> Trace {
         sort(&mut self.endings);
         let mut hops = Hops::default();
-        let mut legs: Vec<Leg> = Vec::new();
+        let mut legs = Legs::default();
         let mut outcomes = Vec::with_capacity(self.endings.len());
         for ending in self.endings {
             let mut outcome = ending.outcome;
             outcome.hops = ending.hops.into_iter().filter_map(|hop| hops.add(hop)).collect();
-            add_legs(&mut legs, ending.legs, outcome.probability);
+            legs.add(ending.legs, outcome.probability);
             outcomes.push(outcome);
         }
         for ending in self.copied {
@@ -51,8 +82,7 @@ impl Walk<'_> {
             for hop in ending.hops {
                 hops.add(hop);
             }
-            let copied: Vec<Leg> = ending.legs.into_iter().filter(|leg| leg.mirror).collect();
-            add_legs(&mut legs, copied, ending.outcome.probability);
+            legs.add(ending.legs.into_iter().filter(|leg| leg.mirror), ending.outcome.probability);
         }
         let request = RequestLine {
             method: if self.query.target.scheme.is_http() {
@@ -75,7 +105,7 @@ impl Walk<'_> {
             source,
             outcomes,
             hops: hops.all,
-            legs,
+            legs: legs.all,
             near_misses: self.near_misses,
             assumptions: self.assumptions,
             diagnostics: self.notes,
@@ -86,15 +116,4 @@ impl Walk<'_> {
 /// The most probable first; equal ones in the order of the walk.
 fn sort(endings: &mut [Ending]) {
     endings.sort_by(|a, b| b.outcome.probability.total_cmp(&a.outcome.probability));
-}
-
-/// Adds legs; one that is already there becomes likelier.
-fn add_legs(all: &mut Vec<Leg>, more: Vec<Leg>, probability: f64) {
-    for leg in more {
-        let same = |known: &&mut Leg| Leg { probability: leg.probability, ..(*known).clone() } == leg;
-        match all.iter_mut().find(same) {
-            Some(known) => known.probability += probability,
-            None => all.push(Leg { probability, ..leg }),
-        }
-    }
 }

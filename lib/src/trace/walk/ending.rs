@@ -246,6 +246,10 @@ impl Walk<'_> {
 
     /// Ends this way: `response` starts its way back at a hop, made by that hop's proxy or by what is there.
     fn end(&mut self, verdict: Verdict, response: Option<Returned<'_>>) {
+        if !self.keeps() {
+            self.stop();
+            return;
+        }
         let mut fidelity = Fidelity::Exact;
         let mut assumptions: Vec<SmolStr> = Vec::new();
         for visit in &self.path {

@@ -246,8 +246,15 @@ impl Walk<'_> {
 
     /// Follows the copies of a request, apart from the request itself.
     fn copies_of(&mut self, branch: &crate::envoy::HttpBranch, member: &Member, flight: &Flight) {
-        for mirror in &branch.mirrors {
-            let Some(cluster) = &mirror.found else { continue };
+        let is_first = self.copies == 0;
+        let sent: Vec<_> =
+            branch.mirrors.iter().filter_map(|mirror| Some((mirror, mirror.found.as_ref()?))).collect();
+        for (number, (mirror, cluster)) in sent.iter().enumerate() {
+            let Some(share) = self.share_of_copy(sent.len() - number) else {
+                self.lost_copies = true;
+                break;
+            };
+            let budget = std::mem::replace(&mut self.budget, share);
             let depth = self.path.len();
             let last = self.path.last().cloned();
             let (probability, before) = (self.probability, self.copied.len());
@@ -262,6 +269,13 @@ impl Walk<'_> {
             if let (Some(last), Some(place)) = (last, self.path.last_mut()) {
                 *place = last;
             }
+            let used = share.saturating_sub(self.budget);
+            if is_first {
+                self.copies_budget = self.copies_budget.saturating_sub(used);
+                self.budget = budget;
+            } else {
+                self.budget = budget.saturating_sub(used);
+            }
             // A copy that never leaves this proxy ends up nowhere.
             let left = self.copied.iter().skip(before).filter(|copy| copy.outcome.path.len() > depth);
             let ends: Vec<SmolStr> = left.filter_map(|copy| copy.outcome.path.last().cloned()).collect();
@@ -270,6 +284,12 @@ impl Walk<'_> {
                     self.mirrors.push(end);
                 }
             }
+        }
+        if is_first && std::mem::take(&mut self.lost_copies) {
+            let hop = self.path.last().map(|visit| visit.hop.id.clone()).unwrap_or_default();
+            self.rest_on(format!(
+                "there are more copies of what {hop} sends than can be followed, and the others change nothing"
+            ));
         }
     }
 
