@@ -24,6 +24,7 @@
 //! # Ok::<(), dryroute::trace::TraceError>(())
 //! ```
 
+mod address;
 pub mod capture;
 pub mod contract;
 mod dns;

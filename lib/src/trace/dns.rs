@@ -243,6 +243,11 @@ fn found(ip: IpAddr, origin: Origin, note: &str) -> Answer {
     Answer::Found(Found { addresses: vec![ip], origin, note: note.to_owned(), assumption: None })
 }
 
+/// Whether an address is the one that stands for what DNS outside of the mesh would give for a name.
+pub(super) fn stands_for(address: IpAddr, name: &str) -> bool {
+    address == documentation_address(name)
+}
+
 /// An address of the range for documentation (RFC 5737), the same for the same name.
 fn documentation_address(name: &str) -> IpAddr {
     let sum = name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));

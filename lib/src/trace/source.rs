@@ -3,11 +3,15 @@
 //! Invariant: who is named is found or is an error that lists what could have been meant; who is not named is chosen, and
 //! whoever chose says so.
 
+use std::net::IpAddr;
+
 use smol_str::SmolStr;
 
+use super::address;
 use super::error::TraceError;
 use super::query::{Query, ToGateway};
-use crate::manifest::{Spec, Status};
+use super::tracer::Tracer;
+use crate::manifest::Spec;
 use crate::mesh::gateway::{Gateway, GatewaySelector, Server, without_namespace};
 use crate::mesh::{Mesh, ProxyKind, Service, Workload, host, selects};
 
@@ -119,9 +123,13 @@ pub(super) struct Entrance<'a> {
     pub(super) service: &'a Service,
     /// The Service's port.
     pub(super) port: u16,
+    /// What the Service is, in a few words.
+    pub(super) what: &'static str,
     /// What is assumed.
     pub(super) assumption: Option<String>,
 }
+
+const THE_GATEWAYS: &str = "the gateway's Service";
 
 /// The Services in front of gateways.
 fn gateways(mesh: &Mesh) -> Vec<&Service> {
@@ -171,17 +179,64 @@ pub(super) fn named_gateway<'a>(
             candidates: service.ports.iter().map(|p| smol_str::format_smolstr!("{}", p.number)).collect(),
         });
     }
-    Ok(Entrance { service, port, assumption: None })
+    Ok(Entrance { service, port, what: THE_GATEWAYS, assumption: None })
+}
+
+/// How a request from outside of the cluster gets in.
+#[derive(Clone, Debug)]
+pub(super) enum Arrival<'a> {
+    /// Through a Service.
+    By(Entrance<'a>),
+    /// At a pod that has its node's address.
+    AtNode(IpAddr),
+    /// Not at all, and why.
+    Unreachable(String),
+    /// The input does not say, and why.
+    Unsettled(String),
+}
+
+/// How a request from outside gets in that names no gateway: by what it dials, or by its URL alone.
+pub(super) fn arrival<'a>(
+    tracer: &'a Tracer,
+    query: &Query,
+    (dialled, port): (&str, u16),
+) -> Result<Arrival<'a>, TraceError> {
+    let mesh = tracer.mesh();
+    let known = tracer.addresses().outside(dialled);
+    if let Some(known) = address::with_port(known, port) {
+        let service = known.service.as_ref();
+        let assumption = known.assumption(dialled, false);
+        let is_gateways = gateways(mesh).iter().any(|gateway| std::ptr::eq(*gateway, service));
+        let what = if is_gateways { THE_GATEWAYS } else { "the Service that has it outside of the cluster" };
+        return Ok(Arrival::By(Entrance { service, port, what, assumption }));
+    }
+    if let Ok(ip) = dialled.parse::<IpAddr>() {
+        let pod = mesh.workload_at(ip);
+        if pod.is_some_and(|pod| pod.host_network) {
+            return Ok(Arrival::AtNode(ip));
+        }
+        if let Some(pod) = pod {
+            return Ok(Arrival::Unsettled(format!(
+                "{ip} is the address of {}; whether pods can be reached from outside of the cluster is not written anywhere",
+                pod.full_name()
+            )));
+        }
+        if let Some(service) = tracer.addresses().in_cluster(ip) {
+            return Ok(Arrival::Unreachable(format!(
+                "{ip} is the cluster address of the Service {}, which nothing outside of the cluster reaches",
+                full_name(service)
+            )));
+        }
+    }
+    gateway_for(mesh, query, port).map(Arrival::By)
 }
 
 /// The gateway that a request from outside finds by its URL alone.
-pub(super) fn gateway_for<'a>(mesh: &'a Mesh, query: &Query) -> Result<Entrance<'a>, TraceError> {
+fn gateway_for<'a>(mesh: &'a Mesh, query: &Query, port: u16) -> Result<Entrance<'a>, TraceError> {
     let all = gateways(mesh);
-    let (asked, port) = (query.target.host.as_str(), query.target.port);
-    let entrance = |service, assumption| Ok(Entrance { service, port, assumption });
-    if let Some(service) =
-        all.iter().copied().find(|s| outside_names(mesh, s).iter().any(|name| name == asked))
-    {
+    let asked = query.target.host.as_str();
+    let entrance = |service, assumption| Ok(Entrance { service, port, what: THE_GATEWAYS, assumption });
+    if let Some(service) = all.iter().copied().find(|service| service.hostname == asked) {
         return entrance(service, None);
     }
     let usable: Vec<&Service> = all.iter().copied().filter(|s| s.port(port).is_some()).collect();
@@ -201,27 +256,6 @@ pub(super) fn gateway_for<'a>(mesh: &'a Mesh, query: &Query) -> Result<Entrance<
         }),
         many => Err(TraceError::AmbiguousGateway { candidates: many.iter().map(|s| full_name(s)).collect() }),
     }
-}
-
-/// The names and addresses that a Service has outside of the cluster, and its own.
-fn outside_names(mesh: &Mesh, service: &Service) -> Vec<SmolStr> {
-    let mut names = vec![service.hostname.clone()];
-    names.extend(service.cluster_vips.iter().cloned());
-    let Some(resource) = service.origin.resource().and_then(|id| mesh.manifests().get(id)) else {
-        return names;
-    };
-    if let Spec::Service(spec) = &resource.spec {
-        names.extend(spec.external_ips.iter().cloned());
-        names.push(spec.load_balancer_ip.clone());
-    }
-    if let Status::Service(status) = &resource.status {
-        for ingress in status.load_balancer.iter().flat_map(|lb| &lb.ingress) {
-            names.push(ingress.ip.clone());
-            names.push(ingress.hostname.clone());
-        }
-    }
-    names.retain(|name| !name.is_empty());
-    names
 }
 
 fn is_reachable(mesh: &Mesh, service: &Service) -> bool {

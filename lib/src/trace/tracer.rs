@@ -2,12 +2,12 @@
 //!
 //! Invariant: what is remembered only saves work; an answer never depends on earlier questions.
 
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
+use super::address::Addresses;
 use super::capture::CaptureRules;
 use super::contract::{Outcome, Trace};
 use super::error::TraceError;
@@ -17,7 +17,7 @@ use super::{remarks, walk};
 use crate::envoy::ProxyFacts;
 use crate::host::near;
 use crate::istiod::{InterceptionMode, Node, Proxy};
-use crate::mesh::{Mesh, ProxyKind, Service};
+use crate::mesh::{Mesh, ProxyKind};
 
 /// The most names for which similar ones are remembered.
 const MOST_NAMES: usize = 1024;
@@ -27,7 +27,7 @@ const MOST_NAMES: usize = 1024;
 pub struct Tracer {
     mesh: Arc<Mesh>,
     members: RwLock<FxHashMap<usize, Arc<Member>>>,
-    by_address: OnceLock<FxHashMap<IpAddr, Arc<Service>>>,
+    addresses: OnceLock<Addresses>,
     by_name: OnceLock<FxHashMap<SmolStr, usize>>,
     like: RwLock<FxHashMap<SmolStr, Arc<[u32]>>>,
     pub(super) repaired: Repaired,
@@ -50,7 +50,7 @@ impl Tracer {
         Self {
             mesh,
             members: RwLock::default(),
-            by_address: OnceLock::new(),
+            addresses: OnceLock::new(),
             by_name: OnceLock::new(),
             like: RwLock::default(),
             repaired: Repaired::default(),
@@ -130,17 +130,8 @@ impl Tracer {
         found
     }
 
-    /// The Service at a cluster address.
-    pub(super) fn service_at(&self, address: IpAddr) -> Option<&Service> {
-        let index = self.by_address.get_or_init(|| {
-            let mut index = FxHashMap::default();
-            for service in self.mesh.cluster_services() {
-                for ip in service.cluster_vips.iter().filter_map(|vip| vip.parse::<IpAddr>().ok()) {
-                    index.entry(ip).or_insert_with(|| service.clone());
-                }
-            }
-            index
-        });
-        index.get(&address).map(AsRef::as_ref)
+    /// The addresses of the mesh's Services.
+    pub(super) fn addresses(&self) -> &Addresses {
+        self.addresses.get_or_init(|| Addresses::new(&self.mesh))
     }
 }

@@ -80,7 +80,9 @@ fn a_loop_that_forks_each_time_ends_in_one_outcome_that_says_so() {
 #[test]
 fn what_leaves_a_loop_is_told_and_the_rest_is_put_together() {
     let abort = "fault: {abort: {httpStatus: 555, percentage: {value: 40}}}";
-    let trace = trace(&format!("rewrite: {{uri: /a/}}, {abort}, route: [{{{ITSELF}, weight: 1}}, {{{ITSELF}, weight: 1}}]"));
+    let trace = trace(&format!(
+        "rewrite: {{uri: /a/}}, {abort}, route: [{{{ITSELF}, weight: 1}}, {{{ITSELF}, weight: 1}}]"
+    ));
     let unknown: Vec<_> = trace.outcomes.iter().filter(|o| o.verdict.kind == VerdictKind::Unknown).collect();
     assert_eq!(unknown.len(), 1);
     let aborted: f64 =

@@ -40,7 +40,7 @@ pub(super) fn misses(station: &Station<'_>) -> Vec<NearMiss> {
 fn named<'a>(station: &'a Station<'_>, asked: &str) -> Vec<&'a Service> {
     let mesh = station.mesh();
     if asked.parse::<std::net::IpAddr>().is_ok() {
-        let at = station.dialled().and_then(|dialled| station.tracer.service_at(dialled.ip()));
+        let at = station.dialled().and_then(|dialled| station.tracer.addresses().in_cluster(dialled.ip()));
         return at.into_iter().collect();
     }
     let mut out: Vec<&Service> = Vec::new();

@@ -48,8 +48,7 @@ impl Walk<'_> {
         }
         match &mut self.remainder {
             None => {
-                self.remainder =
-                    Some(Remainder { probability: self.probability, path: self.path.clone() });
+                self.remainder = Some(Remainder { probability: self.probability, path: self.path.clone() });
             }
             Some(remainder) => {
                 remainder.probability += self.probability;

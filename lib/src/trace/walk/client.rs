@@ -14,7 +14,7 @@ use crate::trace::contract::{HopKind, Source, StepKind};
 use crate::trace::dns::{Answer, Resolver};
 use crate::trace::error::TraceError;
 use crate::trace::query::{HttpVersion, OUTSIDE_ADDRESS, Query};
-use crate::trace::source::{self, Client, Entrance, OUTSIDE};
+use crate::trace::source::{self, Arrival, Client, Entrance, OUTSIDE};
 
 impl Walk<'_> {
     /// Starts at the client.
@@ -30,8 +30,17 @@ impl Walk<'_> {
         };
         let entrance = match &self.query.to_gateway {
             Some(wanted) => Some(source::named_gateway(self.mesh, self.query, wanted)?),
-            None if client.workload.is_none() => Some(source::gateway_for(self.mesh, self.query)?),
             None => None,
+        };
+        let arrival = match &entrance {
+            _ if client.workload.is_some() => None,
+            Some(entrance) => Some(Arrival::By(entrance.clone())),
+            None => {
+                let (host, port) = self.connects_to(&self.query.target.host, self.query.target.port);
+                let told = self.told_address(&host, port).map(|ip| ip.to_smolstr());
+                let dialled = told.as_ref().unwrap_or(&host);
+                Some(source::arrival(self.tracer, self.query, (dialled, port))?)
+            }
         };
         let mut flight = self.flight(&client);
         self.enter(HopKind::Client, "client", client.workload, &flight);
@@ -49,9 +58,25 @@ impl Walk<'_> {
         for text in self.mesh.assumptions() {
             self.rest_on(text.clone());
         }
-        if let (Some(entrance), None) = (&entrance, client.workload) {
-            self.enter_by(entrance, flight);
-            return Ok(out);
+        match arrival {
+            None => {}
+            Some(Arrival::By(entrance)) => {
+                self.enter_by(&entrance, flight);
+                return Ok(out);
+            }
+            Some(Arrival::AtNode(ip)) => {
+                flight.address = ip;
+                self.dial(flight);
+                return Ok(out);
+            }
+            Some(Arrival::Unreachable(reason)) => {
+                self.unresolved(reason);
+                return Ok(out);
+            }
+            Some(Arrival::Unsettled(reason)) => {
+                self.unknown(reason);
+                return Ok(out);
+            }
         }
         match self.destination(&client, entrance.as_ref()) {
             Ok((address, port)) => (flight.address, flight.port) = (address, port),
@@ -118,23 +143,14 @@ impl Walk<'_> {
             host = entrance.service.hostname.clone();
             port = entrance.port;
         }
-        if let Some(other) = self.query.connect_to.iter().find(|other| {
-            (other.host.is_empty() || other.host == host) && other.port.is_none_or(|own| own == port)
-        }) {
-            if !other.to_host.is_empty() {
-                host = other.to_host.clone();
-            }
-            port = other.to_port.unwrap_or(port);
-        }
+        (host, port) = self.connects_to(&host, port);
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok((ip, port));
         }
-        let own =
-            self.query.resolve.iter().rev().find(|r| (r.host == host || r.host == "*") && r.port == port);
-        if let Some(ip) = own.and_then(|r| r.addresses.first()) {
+        if let Some(ip) = self.told_address(&host, port) {
             let origin = Origin::default("--resolve");
             self.step(StepKind::Dns, &ip.to_smolstr(), &origin, Some(format!("{host}, told by --resolve")));
-            return Ok((*ip, port));
+            return Ok((ip, port));
         }
         let workload = client.workload.and_then(|index| self.mesh.workloads().get(index));
         let member = client.workload.and_then(|index| self.member(index));
@@ -172,6 +188,23 @@ impl Walk<'_> {
                 Err(format!("{host} cannot be resolved: {reason}"))
             }
         }
+    }
+
+    /// Where the client connects for a host and port: elsewhere when `--connect-to` says so.
+    fn connects_to(&self, host: &SmolStr, port: u16) -> (SmolStr, u16) {
+        let other = self.query.connect_to.iter().find(|other| {
+            (other.host.is_empty() || other.host == *host) && other.port.is_none_or(|own| own == port)
+        });
+        let Some(other) = other else { return (host.clone(), port) };
+        let host = if other.to_host.is_empty() { host } else { &other.to_host };
+        (host.clone(), other.to_port.unwrap_or(port))
+    }
+
+    /// The address that `--resolve` gives a host.
+    fn told_address(&self, host: &str, port: u16) -> Option<IpAddr> {
+        let told =
+            self.query.resolve.iter().rev().find(|r| (r.host == host || r.host == "*") && r.port == port);
+        told.and_then(|told| told.addresses.first()).copied()
     }
 
     /// Leaves the pod; whether the sidecar takes the connection.
@@ -241,7 +274,7 @@ impl Walk<'_> {
             StepKind::Dns,
             &name,
             &service.origin,
-            Some("the gateway's Service".to_owned()),
+            Some(entrance.what.to_owned()),
             entrance.assumption.clone(),
         );
         flight.port = entrance.port;

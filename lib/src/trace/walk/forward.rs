@@ -16,8 +16,9 @@ use crate::envoy::upstream::{Client, transport};
 use crate::envoy::xds::Capture;
 use crate::istiod::name::SubsetKey;
 use crate::mesh::{Address, Endpoint, Health, ProxyKind, Service};
+use crate::trace::address::{Known, with_port};
 use crate::trace::contract::{HopKind, StepKind};
-use crate::trace::dns::{Answer, Resolver};
+use crate::trace::dns::{self, Answer, Resolver};
 use crate::trace::tracer::Member;
 
 /// Endpoints that nothing tells apart, by their first.
@@ -42,7 +43,7 @@ fn groups<T>(all: impl Iterator<Item = (T, f64)>, same: impl Fn(&T, &T) -> bool)
     out
 }
 
-impl Walk<'_> {
+impl<'t> Walk<'t> {
     /// Sends a connection to a cluster's endpoint.
     pub(super) fn forward(
         &mut self,
@@ -275,6 +276,17 @@ impl Walk<'_> {
             self.own_application(flight);
             return;
         }
+        // What a node takes to a Service comes before the pods that have the node's own address.
+        let known = self.known_outside(&flight);
+        if let Some((known, asked)) = &known
+            && known.service.port(flight.port).is_some()
+        {
+            if let Some(assumption) = known.assumption(asked, true) {
+                self.rest_on(assumption);
+            }
+            self.kubernetes_service(&known.service, flight);
+            return;
+        }
         if let Some(index) = self.mesh.workload_index_at(flight.address) {
             let Some(workload) = self.mesh.workloads().get(index) else { return };
             self.rest_on_proxy(workload);
@@ -292,13 +304,25 @@ impl Walk<'_> {
             }
             return;
         }
-        if let Some(service) = self.tracer.service_at(flight.address) {
+        let in_cluster = self.tracer.addresses().in_cluster(flight.address);
+        if let Some(service) = in_cluster.or(known.as_ref().map(|(known, _)| known.service.as_ref())) {
             self.kubernetes_service(service, flight);
             return;
         }
         let name = flight.name.clone();
         self.enter(HopKind::External, &name, None, &flight);
         self.served(&name, &flight);
+    }
+
+    /// The Service that is known outside of the cluster by an address, or by the name that the address stands for.
+    fn known_outside(&self, flight: &Flight) -> Option<(&'t Known, SmolStr)> {
+        let addresses = self.tracer.addresses();
+        let mut asked = flight.address.to_smolstr();
+        if addresses.outside(&asked).is_empty() && dns::stands_for(flight.address, &flight.name) {
+            asked.clone_from(&flight.name);
+        }
+        let known = with_port(addresses.outside(&asked), flight.port)?;
+        Some((known, asked))
     }
 
     /// Connects to a Service as Kubernetes does: any ready endpoint of the port.
