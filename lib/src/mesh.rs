@@ -59,7 +59,7 @@ pub use service_index::ServiceIndex;
 pub use virtual_service::{Generator, HttpRule, MESH_GATEWAY, Rule, VirtualService};
 pub use virtual_service_index::VirtualServiceIndex;
 pub use visibility::ExportTo;
-pub use workload::{ContainerInfo, ProxyKind, Workload};
+pub use workload::{ContainerInfo, ProxyKind, StatefulPods, Workload};
 pub use workload_name::WorkloadNameError;
 
 /// What a mesh depends on besides its manifests.

@@ -70,6 +70,8 @@ pub struct Endpoint {
     pub node_name: SmolStr,
     /// The namespace of its workload.
     pub namespace: SmolStr,
+    /// The name that the cluster's DNS gives it in a headless service, where an EndpointSlice says so; may be empty.
+    pub hostname: SmolStr,
     /// The workload, by its place in [`Mesh::workloads`](super::Mesh::workloads).
     pub workload: Option<u32>,
     /// Whether its existence or readiness is assumed.
@@ -100,6 +102,7 @@ impl Endpoint {
             network,
             node_name: SmolStr::default(),
             namespace: SmolStr::default(),
+            hostname: SmolStr::default(),
             workload: None,
             assumed: false,
             origin,
@@ -218,6 +221,7 @@ impl Workloads<'_> {
             network: known.map(|w| w.network.clone()).unwrap_or_default(),
             node_name: known.map(|w| w.node_name.clone()).unwrap_or_default(),
             namespace: namespace.clone(),
+            hostname: SmolStr::default(),
             workload,
             assumed: known.is_some_and(|w| w.assumed),
             origin,
@@ -262,6 +266,7 @@ pub(crate) fn from_slice(
                 );
                 made.health = health;
                 made.assumed = false;
+                made.hostname = endpoint.hostname.clone().unwrap_or_default();
                 if made.node_name.is_empty() {
                     made.node_name = endpoint.node_name.clone().unwrap_or_default();
                 }
@@ -305,6 +310,7 @@ pub(crate) fn from_endpoints(
                 );
                 made.health = health;
                 made.assumed = false;
+                made.hostname = address.hostname.clone();
                 out.push(made);
             }
         }
@@ -450,6 +456,7 @@ fn from_entry(
         network: entry.network.clone(),
         node_name: SmolStr::default(),
         namespace: namespace.clone(),
+        hostname: SmolStr::default(),
         workload: None,
         assumed: false,
         origin,

@@ -46,6 +46,17 @@ pub struct NamedPort {
     pub number: u16,
 }
 
+/// The pods of a StatefulSet, which have names of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatefulPods {
+    /// The headless Service whose names they are; may be empty.
+    pub service: SmolStr,
+    /// The number of the first.
+    pub first: u32,
+    /// How many there are, where it is written.
+    pub count: Option<u32>,
+}
+
 /// Something that runs, with an address.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
@@ -87,6 +98,8 @@ pub struct Workload {
     pub hostname: SmolStr,
     /// `subdomain` of the pod.
     pub subdomain: SmolStr,
+    /// The pods that it stands for, when it is a StatefulSet.
+    pub stateful: Option<StatefulPods>,
     /// The node it runs on.
     pub node_name: SmolStr,
     /// `region/zone/subzone`; may be empty.
@@ -226,12 +239,22 @@ fn build(
         assumed,
         hostname: spec.hostname.clone(),
         subdomain: spec.subdomain.clone(),
+        stateful: stateful(resource),
         node_name: spec.node_name.clone(),
         locality,
         locality_known,
         network,
         origin: resource.origin("metadata.name"),
     }
+}
+
+fn stateful(resource: &Resource) -> Option<StatefulPods> {
+    let Spec::StatefulSet(set) = &resource.spec else { return None };
+    Some(StatefulPods {
+        service: set.service_name.clone(),
+        first: set.ordinals.as_ref().map_or(0, |ordinals| ordinals.start),
+        count: set.replicas.map(|replicas| u32::try_from(replicas).unwrap_or(0)),
+    })
 }
 
 fn container(container: &Container, spec: &PodSpec) -> ContainerInfo {

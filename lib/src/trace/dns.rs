@@ -1,16 +1,20 @@
 //! What address does a name have for this client?
 //!
 //! The pod's resolver (search domains, five dots), the cluster's DNS, the agent's where DNS is captured, and the world's.
-//! Invariant: a name of the cluster is settled by the input; a name of the world resolves by a named assumption.
+//! Invariant: a name of the cluster is settled by the input, or not known, where each cluster has it; a name of the world resolves by a named assumption.
 //! istio: `pkg/dns/server/name_table.go: BuildNameTable`, `pkg/dns/client/dns.go: lookupHost`.
+
+mod pods;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use smol_str::{SmolStr, format_smolstr};
 
 use crate::istiod::Proxy;
-use crate::mesh::{Address, Health, Mesh, Registry, Resolution, Service, UNSPECIFIED};
+use crate::mesh::{Mesh, Registry, Resolution, Service, UNSPECIFIED};
 use crate::origin::Origin;
+
+pub(super) use pods::Pod;
 
 /// What a name resolves to.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,13 +23,17 @@ pub(super) enum Answer {
     Found(Found),
     /// None, and why.
     NotFound(String),
+    /// Some that the input does not name, and why.
+    Unsettled(String),
 }
 
 /// The addresses of a name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Found {
-    /// The addresses; the first is used.
+    /// The addresses; the first is used, unless they are pods'.
     pub(super) addresses: Vec<IpAddr>,
+    /// The pods whose addresses they are, when each is as likely to come first.
+    pub(super) pods: Vec<Pod>,
     /// Who made it.
     pub(super) origin: Origin,
     /// What it is, in a few words.
@@ -87,16 +95,15 @@ impl Resolver<'_> {
         if let Some(service) = self.mesh.cluster_service(name) {
             return Some(self.service(service, depth));
         }
-        // A pod of a headless service.
-        let (pod, rest) = name.split_once('.')?;
-        let service = self.mesh.cluster_service(rest).filter(|service| service.is_headless())?;
-        let endpoints = self.mesh.endpoints(&service.hostname, &service.namespace);
-        let endpoint = endpoints.iter().find(|endpoint| {
-            let workload = endpoint.workload.and_then(|i| self.mesh.workloads().get(i as usize));
-            workload.is_some_and(|w| if w.hostname.is_empty() { w.name == pod } else { w.hostname == pod })
-        })?;
-        let Address::Ip(ip) = endpoint.address else { return None };
-        Some(found(ip, endpoint.origin.clone(), "a pod of a headless Service"))
+        if let Some(answer) = self.pod(name) {
+            return Some(answer);
+        }
+        let api_server = format_smolstr!("kubernetes.default.svc.{}", self.mesh.cluster_domain());
+        (name == api_server).then(|| {
+            Answer::Unsettled(format!(
+                "every cluster has the Service default/kubernetes, and no manifest says which addresses and ports {name} has"
+            ))
+        })
     }
 
     fn agent_answer(&self, proxy: &Proxy, name: &str) -> Option<Answer> {
@@ -139,6 +146,7 @@ impl Resolver<'_> {
         }
         Some(Answer::Found(Found {
             addresses,
+            pods: Vec::new(),
             origin: service.origin.clone(),
             note: if allocated { "automatic address, told by the agent" } else { "told by the agent" }.into(),
             assumption: (allocated && service.assumed_address)
@@ -155,35 +163,7 @@ impl Resolver<'_> {
                 }
                 self.known(target, depth + 1).unwrap_or_else(|| self.world(target, 1))
             }
-            Resolution::Passthrough => {
-                let addresses: Vec<IpAddr> = self
-                    .mesh
-                    .endpoints(&service.hostname, &service.namespace)
-                    .iter()
-                    .filter(|endpoint| endpoint.health == Health::Healthy)
-                    .filter_map(|endpoint| match endpoint.address {
-                        Address::Ip(ip) => Some(ip),
-                        _ => None,
-                    })
-                    .fold(Vec::new(), |mut all, ip| {
-                        if !all.contains(&ip) {
-                            all.push(ip);
-                        }
-                        all
-                    });
-                if addresses.is_empty() {
-                    return Answer::NotFound(format!("{} has no ready endpoint", service.hostname));
-                }
-                Answer::Found(Found {
-                    note: match addresses.len() {
-                        1 => "the pod of a headless Service".into(),
-                        n => format!("the first of {n} pods of a headless Service"),
-                    },
-                    addresses,
-                    origin: service.origin.clone(),
-                    assumption: None,
-                })
-            }
+            Resolution::Passthrough => self.pods(service),
             _ => match service.default_address.parse() {
                 Ok(ip) if service.has_address() => {
                     let mut answer = found(ip, service.origin.clone(), "cluster address of the Service");
@@ -221,6 +201,7 @@ impl Resolver<'_> {
             if let Some(ip) = ip {
                 return Answer::Found(Found {
                     addresses: vec![ip],
+                    pods: Vec::new(),
                     origin: entry.origin.clone(),
                     note: "an address of the ServiceEntry".into(),
                     assumption: Some(format!(
@@ -232,6 +213,7 @@ impl Resolver<'_> {
         let ip = documentation_address(name);
         Answer::Found(Found {
             addresses: vec![ip],
+            pods: Vec::new(),
             origin: Origin::default("DNS outside of the mesh"),
             note: "stands for the address that DNS gives".into(),
             assumption: Some(format!("{name} can be resolved; {ip} stands for its address")),
@@ -240,7 +222,13 @@ impl Resolver<'_> {
 }
 
 fn found(ip: IpAddr, origin: Origin, note: &str) -> Answer {
-    Answer::Found(Found { addresses: vec![ip], origin, note: note.to_owned(), assumption: None })
+    Answer::Found(Found {
+        addresses: vec![ip],
+        pods: Vec::new(),
+        origin,
+        note: note.to_owned(),
+        assumption: None,
+    })
 }
 
 /// Whether an address is the one that stands for what DNS outside of the mesh would give for a name.

@@ -157,9 +157,11 @@ schema! {
     StatefulSetSpec {
         replicas: Option<i32>, selector: Option<Selector>, template: PodTemplateSpec, service_name: SmolStr,
         volume_claim_templates: Option<Ignored>, pod_management_policy: Option<Ignored>, update_strategy: Option<Ignored>,
-        revision_history_limit: Option<Ignored>, min_ready_seconds: Option<Ignored>, ordinals: Option<Ignored>,
+        revision_history_limit: Option<Ignored>, min_ready_seconds: Option<Ignored>, ordinals: Option<StatefulSetOrdinals>,
         persistent_volume_claim_retention_policy: Option<Ignored>,
     }
+    /// The numbers of a StatefulSet's pods.
+    StatefulSetOrdinals { start: u32 }
     /// A DaemonSet's specification.
     DaemonSetSpec {
         selector: Option<Selector>, template: PodTemplateSpec, update_strategy: Option<Ignored>,

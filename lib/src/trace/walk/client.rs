@@ -11,10 +11,33 @@ use crate::mesh::ProxyKind;
 use crate::origin::Origin;
 use crate::trace::capture::{OutboundCapture, Outgoing};
 use crate::trace::contract::{HopKind, Source, StepKind};
-use crate::trace::dns::{Answer, Resolver};
+use crate::trace::dns::{Answer, Found, Resolver};
 use crate::trace::error::TraceError;
 use crate::trace::query::{HttpVersion, OUTSIDE_ADDRESS, Query};
 use crate::trace::source::{self, Arrival, Client, Entrance, OUTSIDE};
+
+/// Where a client connects to.
+enum Destination {
+    /// An address of an answer, and a port.
+    Found(Found, u16),
+    /// Nowhere, and why.
+    Nowhere(String),
+    /// The input does not say, and why.
+    Unsettled(String),
+}
+
+impl Destination {
+    fn at(ip: IpAddr, port: u16) -> Self {
+        let found = Found {
+            addresses: vec![ip],
+            pods: Vec::new(),
+            origin: Origin::default("the address itself"),
+            note: String::new(),
+            assumption: None,
+        };
+        Self::Found(found, port)
+    }
+}
 
 impl Walk<'_> {
     /// Starts at the client.
@@ -79,13 +102,17 @@ impl Walk<'_> {
             }
         }
         match self.destination(&client, entrance.as_ref()) {
-            Ok((address, port)) => (flight.address, flight.port) = (address, port),
-            Err(reason) => {
-                self.unresolved(reason);
-                return Ok(out);
+            Destination::Found(answer, port) => {
+                flight.port = port;
+                self.each_address(&answer, |walk, ip| {
+                    let mut flight = flight.clone();
+                    flight.address = ip;
+                    out.captured |= walk.leave(&client, flight);
+                });
             }
+            Destination::Nowhere(reason) => self.unresolved(reason),
+            Destination::Unsettled(reason) => self.unknown(reason),
         }
-        out.captured = self.leave(&client, flight);
         Ok(out)
     }
 
@@ -132,11 +159,7 @@ impl Walk<'_> {
     }
 
     /// Where the client connects to.
-    fn destination(
-        &mut self,
-        client: &Client,
-        entrance: Option<&Entrance<'_>>,
-    ) -> Result<(IpAddr, u16), String> {
+    fn destination(&mut self, client: &Client, entrance: Option<&Entrance<'_>>) -> Destination {
         let target = &self.query.target;
         let (mut host, mut port) = (target.host.clone(), target.port);
         if let Some(entrance) = entrance {
@@ -145,12 +168,12 @@ impl Walk<'_> {
         }
         (host, port) = self.connects_to(&host, port);
         if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok((ip, port));
+            return Destination::at(ip, port);
         }
         if let Some(ip) = self.told_address(&host, port) {
             let origin = Origin::default("--resolve");
             self.step(StepKind::Dns, &ip.to_smolstr(), &origin, Some(format!("{host}, told by --resolve")));
-            return Ok((ip, port));
+            return Destination::at(ip, port);
         }
         let workload = client.workload.and_then(|index| self.mesh.workloads().get(index));
         let member = client.workload.and_then(|index| self.member(index));
@@ -175,17 +198,22 @@ impl Walk<'_> {
         };
         match resolver.resolve(&host) {
             Answer::Found(found) => {
-                let Some(address) = found.addresses.first().copied() else { return Err(host.into()) };
                 let note = format!("{host}: {}", found.note);
                 let all: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
                 let name = SmolStr::from(all.join(", "));
-                self.assumed_step(StepKind::Dns, &name, &found.origin, Some(note), found.assumption);
-                Ok((address, port))
+                self.assumed_step(StepKind::Dns, &name, &found.origin, Some(note), found.assumption.clone());
+                Destination::Found(found, port)
             }
             Answer::NotFound(reason) => {
                 let origin = Origin::default("the cluster's DNS");
                 self.step(StepKind::Dns, &SmolStr::new_static("NXDOMAIN"), &origin, Some(reason.clone()));
-                Err(format!("{host} cannot be resolved: {reason}"))
+                Destination::Nowhere(format!("{host} cannot be resolved: {reason}"))
+            }
+            Answer::Unsettled(reason) => {
+                let origin = Origin::default("the cluster's DNS");
+                let name = SmolStr::new_static("an address that is not known");
+                self.step(StepKind::Dns, &name, &origin, Some(reason.clone()));
+                Destination::Unsettled(reason)
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::istiod::name::SubsetKey;
 use crate::mesh::{Address, Endpoint, Health, ProxyKind, Service};
 use crate::trace::address::{Known, with_port};
 use crate::trace::contract::{HopKind, StepKind};
-use crate::trace::dns::{self, Answer, Resolver};
+use crate::trace::dns::{self, Answer, Found, Resolver};
 use crate::trace::tracer::Member;
 
 /// Endpoints that nothing tells apart, by their first.
@@ -168,31 +168,12 @@ impl<'t> Walk<'t> {
                     return;
                 }
                 EndpointAddress::Name(name, port) => {
-                    let resolver = Resolver {
-                        mesh: walk.mesh,
-                        namespace: Some(&member.proxy.node().namespace),
-                        agent: None,
-                    };
-                    let Answer::Found(answer) = resolver.resolve(name) else {
-                        let address = format_smolstr!("{name}:{port}");
-                        let note = Some("the name cannot be resolved".to_owned());
-                        walk.step(StepKind::Endpoint, &address, &endpoint.origin, note);
-                        walk.no_endpoint(&cluster.name);
-                        return;
-                    };
-                    let Some(ip) = answer.addresses.first().copied() else { return };
-                    let address = format_smolstr!("{name}:{port}");
-                    walk.assumed_step(
-                        StepKind::Endpoint,
-                        &address,
-                        &endpoint.origin,
-                        note,
-                        answer.assumption,
-                    );
-                    (next.address, next.port, next.name) = (ip, *port, name.clone());
+                    let place = (name, *port);
                     if auto_host_rewrite && let Some(message) = &mut next.message {
                         message.authority = name.clone();
                     }
+                    walk.forward_to_name(cluster, Some(endpoint), member, (next, http), place, note);
+                    return;
                 }
             }
             protect(cluster, Some(endpoint), member, &mut next, http);
@@ -248,25 +229,73 @@ impl<'t> Walk<'t> {
         };
         let tls = !matches!(cluster.transport, UpstreamTransport::Plaintext);
         let port = port.unwrap_or(if http { if tls { 443 } else { 80 } } else { flight.port });
-        let resolver =
-            Resolver { mesh: self.mesh, namespace: Some(&member.proxy.node().namespace), agent: None };
-        let answer = match host.parse::<IpAddr>() {
-            Ok(ip) => Some((ip, None)),
-            Err(_) => match resolver.resolve(&host) {
-                Answer::Found(found) => found.addresses.first().map(|ip| (*ip, found.assumption)),
-                Answer::NotFound(_) => None,
-            },
-        };
-        let Some((ip, assumption)) = answer else {
-            self.no_endpoint(&cluster.name);
+        let note = Some("the proxy resolves the host that is asked for".to_owned());
+        let Ok(ip) = host.parse::<IpAddr>() else {
+            self.forward_to_name(cluster, None, member, (flight, http), (&host, port), note);
             return;
         };
-        let address = format_smolstr!("{host}:{port}");
-        let note = Some("the proxy resolves the host that is asked for".to_owned());
-        self.assumed_step(StepKind::Endpoint, &address, &cluster.origin, note, assumption);
+        self.step(StepKind::Endpoint, &format_smolstr!("{host}:{port}"), &cluster.origin, note);
         (flight.address, flight.port, flight.name) = (ip, port, host);
         protect(cluster, None, member, &mut flight, http);
         self.dial(flight);
+    }
+
+    /// Sends a connection to a name that the proxy resolves.
+    fn forward_to_name(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        endpoint: Option<&LbEndpoint>,
+        member: &Member,
+        (flight, http): (Flight, bool),
+        (name, port): (&SmolStr, u16),
+        note: Option<String>,
+    ) {
+        let resolver =
+            Resolver { mesh: self.mesh, namespace: Some(&member.proxy.node().namespace), agent: None };
+        let address = format_smolstr!("{name}:{port}");
+        let origin = endpoint.map_or(&cluster.origin, |endpoint| &endpoint.origin);
+        let answer = match resolver.resolve(name) {
+            Answer::Found(answer) => answer,
+            Answer::NotFound(_) => {
+                let note = Some("the name cannot be resolved".to_owned());
+                self.step(StepKind::Endpoint, &address, origin, note);
+                self.no_endpoint(&cluster.name);
+                return;
+            }
+            Answer::Unsettled(reason) => {
+                self.step(StepKind::Endpoint, &address, origin, note);
+                self.unknown(reason);
+                return;
+            }
+        };
+        self.assumed_step(StepKind::Endpoint, &address, origin, note, answer.assumption.clone());
+        self.each_address(&answer, |walk, ip| {
+            let mut next = flight.clone();
+            (next.address, next.port, next.name) = (ip, port, name.clone());
+            protect(cluster, endpoint, member, &mut next, http);
+            walk.dial(next);
+        });
+    }
+
+    /// Follows what DNS answers: each pod of a headless Service is as likely to come first, of other addresses one does.
+    pub(super) fn each_address(&mut self, answer: &Found, mut follow: impl FnMut(&mut Self, IpAddr)) {
+        let pods = answer.pods.iter().map(|pod| (pod, 1.0));
+        let found = groups(pods, |a, b| match (a.workload, b.workload) {
+            (Some(x), Some(y)) => !a.named && !b.named && self.alike(x, y),
+            _ => false,
+        });
+        let Some(first) = answer.addresses.first().filter(|_| found.is_empty()) else {
+            let shares: Vec<f64> = found.iter().map(|group| group.weight).collect();
+            self.fork(&shares, |walk, way| {
+                let Some(pod) = found.get(way).map(|group| group.first) else { return };
+                if let Some(assumption) = &pod.assumption {
+                    walk.rest_on(assumption.clone());
+                }
+                follow(walk, pod.ip);
+            });
+            return;
+        };
+        follow(self, *first);
     }
 
     /// Connects to an address.
