@@ -29,6 +29,9 @@ pub struct ProxyFacts {
     pub node_id: SmolStr,
     /// Whether Istio's metadata exchange is compiled in (it is not in a stock Envoy).
     pub peer_metadata: bool,
+    /// Whether parameters are taken off dot segments (`/..;x`) before these are resolved: Envoy's guard
+    /// `strip_dotdot_segments_with_parameters`, on in Envoy 1.40.0, and unknown to builds before its fix of CVE-2026-73551.
+    pub strips_dot_parameters: bool,
 }
 
 /// What a proxy does with a connection.

@@ -269,7 +269,7 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
             return Err(answer(400, "query_missing_content_type"));
         }
         let hand = Hand { by: By::Istio, origin: &manager.origin };
-        match path::normalize(&request.path, &manager) {
+        match path::normalize(&request.path, &manager, self.facts.strips_dot_parameters) {
             Normalized::Reject => return Err(answer(400, "path_normalization_failed")),
             Normalized::Redirect(path) => {
                 let mut answer = answer(307, "path_normalization_failed");

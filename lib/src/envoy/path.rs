@@ -28,8 +28,9 @@ pub(crate) fn split_query(path: &str) -> (&str, &str) {
     path.find('?').and_then(|at| path.split_at_checked(at)).unwrap_or((path, ""))
 }
 
-/// Normalizes a path with its query as the connection manager is told to.
-pub(crate) fn normalize<'a>(path: &'a str, options: &HttpConnectionManager) -> Normalized<'a> {
+/// Normalizes a path with its query as the connection manager is told to; `strips` says whether dot segments lose their
+/// parameters.
+pub(crate) fn normalize<'a>(path: &'a str, options: &HttpConnectionManager, strips: bool) -> Normalized<'a> {
     // Istio's bootstrap accepts paths with a fragment; the fragment is cut.
     let sent = path.split_once('#').map_or(path, |(before, _)| before);
     let (path, query) = split_query(sent);
@@ -46,7 +47,7 @@ pub(crate) fn normalize<'a>(path: &'a str, options: &HttpConnectionManager) -> N
         now = Cow::Owned(unescaped);
     }
     if options.normalize_path {
-        if let Some(stripped) = strip_dot_parameters(&now) {
+        if strips && let Some(stripped) = strip_dot_parameters(&now) {
             now = Cow::Owned(stripped);
         }
         match canonical(&now) {

@@ -19,7 +19,15 @@ pub(crate) fn of_route_configuration(configuration: &RouteConfiguration) -> Opti
         .or_else(|| configuration.virtual_hosts.iter().find_map(|host| of_host(host)))
 }
 
+/// Why a claim that is compared with nothing is refused.
+pub(crate) const NO_COMPARISON: SmolStr =
+    SmolStr::new_static("a comparison of the claim is missing (`match_pattern` is required)");
+
 fn of_route(route: &Route) -> Option<Refusal> {
+    // istiod compares the claims of tokens, and writes an empty comparison where none is asked for.
+    if route.route_match.dynamic_metadata.iter().any(|claim| claim.matcher.is_none()) {
+        return Some(Refusal { reason: NO_COMPARISON, origin: route.origin.clone() });
+    }
     of_operations(&route.headers).or_else(|| match &route.action {
         Action::None => {
             let reason = SmolStr::new_static("a route has no action");

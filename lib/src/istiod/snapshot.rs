@@ -60,6 +60,7 @@ impl Proxy {
             node_id: self.node_id(),
             // Istio's own build of Envoy has it.
             peer_metadata: true,
+            strips_dot_parameters: true,
         }
     }
 

@@ -297,3 +297,30 @@ fn only_the_filter_chains_that_come_nearest_are_near_misses() {
         record.near_misses.iter().map(|miss| (miss.name.as_str(), miss.failed.condition.as_str())).collect();
     assert_eq!(missed, [("0.0.0.0_80", "transport protocol")]);
 }
+
+#[test]
+fn a_claim_that_is_compared_with_nothing_breaks_the_route_configuration() {
+    let manifests = [
+        pod("igw", "10.0.0.1", "", "", "router"),
+        service("web", "10.96.0.1", "{name: http, port: 80}"),
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {selector: {app: igw}, \
+         servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n---\n"
+            .to_owned(),
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web}\nspec: {hosts: [web.io], \
+         gateways: [g], http: [{match: [{headers: {'@request.auth.claims.sub': VALUE}}], \
+         route: [{destination: {host: web}}]}]}\n"
+            .to_owned(),
+    ]
+    .concat();
+    let refused = |value: &str| {
+        let proxy = by_default(&manifests.replace("VALUE", value), "igw");
+        proxy
+            .route_configuration("http.80")
+            .unwrap()
+            .refused
+            .as_ref()
+            .map(|refusal| refusal.reason.to_string())
+    };
+    assert_eq!(refused("{exact: me}"), None);
+    assert!(refused("{}").unwrap().contains("match_pattern"));
+}

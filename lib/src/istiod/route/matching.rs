@@ -162,6 +162,11 @@ fn header_matcher(name: &str, condition: &StringMatch) -> HeaderMatcher {
     }
 }
 
+/// Whether a header's name stands for a claim of a token.
+pub(super) fn is_claim(name: &str) -> bool {
+    metadata_matcher(name, &StringMatch::Unset).is_some()
+}
+
 /// The metadata matcher for `@request.auth.claims…`. istiod: `jwt/routing.go: ToRoutingClaim`.
 fn metadata_matcher(name: &str, condition: &StringMatch) -> Option<MetadataMatcher> {
     let (prefix, rest) = name.split_at_checked(CLAIM_PREFIX.len())?;

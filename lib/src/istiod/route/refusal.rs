@@ -6,10 +6,11 @@
 use smol_str::{SmolStr, format_smolstr};
 
 use super::headers::{Sides, translate_headers_operations};
+use super::matching::is_claim;
 use super::redirect::{ListenerScheme, translate_redirect};
 use crate::envoy::config::{Action, Refusal};
 use crate::envoy::refusal;
-use crate::manifest::schema::istio::Headers;
+use crate::manifest::schema::istio::{Headers, StringMatch};
 use crate::mesh::{HttpRule, Mesh};
 use crate::origin::Origin;
 
@@ -28,6 +29,27 @@ pub fn refused_rules(mesh: &Mesh) -> &[(SmolStr, Origin)] {
     })
 }
 
+/// A match that asks whether a claim of a token is there: istiod writes a comparison with nothing. istiod: `route.go:
+/// translateMetadataMatch`; measured with Envoy 1.40.
+fn claim_without_value(rule: &HttpRule) -> Option<Refusal> {
+    for (i, condition) in rule.route.match_.iter().enumerate() {
+        for (field, headers) in
+            [("headers", &condition.headers), ("withoutHeaders", &condition.without_headers)]
+        {
+            for (name, value) in headers {
+                let is_unset = value.as_ref().is_none_or(|value| *value == StringMatch::Unset);
+                if is_unset && is_claim(name) {
+                    return Some(Refusal {
+                        reason: refusal::NO_COMPARISON,
+                        origin: rule.place(&format_smolstr!("match[{i}].{field}")).part(name),
+                    });
+                }
+            }
+        }
+    }
+    None
+}
+
 fn refusal_of(rule: &HttpRule) -> Option<Refusal> {
     let block = |headers: Option<&Headers>, field: &str| {
         let sides = Sides {
@@ -39,7 +61,8 @@ fn refusal_of(rule: &HttpRule) -> Option<Refusal> {
     let destinations = &rule.route.route;
     // Of several destinations, those of weight 0 are left out.
     let weighted = |weight: i32| destinations.len() == 1 || weight > 0;
-    block(rule.route.headers.as_ref(), "")
+    claim_without_value(rule)
+        .or_else(|| block(rule.route.headers.as_ref(), ""))
         .or_else(|| {
             destinations
                 .iter()
