@@ -5,6 +5,7 @@
 
 mod suite {
     mod addresses;
+    mod ambient;
     mod answers;
     mod authorization;
     mod capture;

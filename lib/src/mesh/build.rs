@@ -281,7 +281,6 @@ fn written_namespaces<'a>(resources: &[&'a Resource]) -> FxHashMap<&'a SmolStr, 
 fn workloads(resources: &[&Resource], nodes: &Nodes, addresses: &mut Addresses) -> Vec<Workload> {
     let mut out: Vec<Workload> = Vec::new();
     let namespaces = written_namespaces(resources);
-    let labels_of = |name: &SmolStr| namespaces.get(name).map(|namespace| &namespace.meta.labels);
     for resource in resources {
         if let Spec::Pod(spec) = &resource.spec {
             let status = match &resource.status {
@@ -289,7 +288,7 @@ fn workloads(resources: &[&Resource], nodes: &Nodes, addresses: &mut Addresses) 
                 _ => None,
             };
             let around = Surroundings {
-                namespace_labels: labels_of(&resource.meta.namespace),
+                namespace: namespaces.get(&resource.meta.namespace).copied(),
                 assumed_ip: addresses.pod(),
                 nodes,
             };
@@ -307,7 +306,7 @@ fn workloads(resources: &[&Resource], nodes: &Nodes, addresses: &mut Addresses) 
             continue;
         }
         let around = Surroundings {
-            namespace_labels: labels_of(&resource.meta.namespace),
+            namespace: namespaces.get(&resource.meta.namespace).copied(),
             assumed_ip: addresses.pod(),
             nodes,
         };

@@ -13,6 +13,9 @@ use crate::manifest::schema::kubernetes::{Container, PodSpec, PodStatus, PodTemp
 use crate::manifest::{Kind, Resource, Spec};
 use crate::origin::Origin;
 
+/// The label of pods and Namespaces that puts pods into ambient mode, or keeps them out.
+const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
+
 /// The proxy of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyKind {
@@ -86,6 +89,8 @@ pub struct Workload {
     pub proxy_reason: &'static str,
     /// Whether its proxy is assumed: its Namespace, which would say whether it is injected, is not among the manifests.
     pub proxy_assumed: bool,
+    /// Where it is written that it is in ambient mode, so that its node's ztunnel takes its traffic; `None` when it is not.
+    pub ambient: Option<Origin>,
     /// Whether endpoints with it speak Istio's mutual TLS (label `security.istio.io/tlsMode`).
     pub tls_mode_istio: bool,
     /// Whether it uses the node's network.
@@ -130,8 +135,8 @@ impl Workload {
 
 /// What making a workload depends on besides its own resource.
 pub(crate) struct Surroundings<'a> {
-    /// The labels of its Namespace; `None` when that is not among the manifests.
-    pub namespace_labels: Option<&'a IndexMap<SmolStr, SmolStr>>,
+    /// Its Namespace; `None` when that is not among the manifests.
+    pub namespace: Option<&'a Resource>,
     pub assumed_ip: IpAddr,
     pub nodes: &'a Nodes,
 }
@@ -203,6 +208,7 @@ fn build(
     let (proxy, proxy_reason, proxy_assumed) =
         proxy_of(labels, annotations, spec, own_proxy, decided, resource, around);
     let mut labels = labels.clone();
+    let ambient = (proxy == ProxyKind::None).then(|| ambient(resource, &labels, spec, around)).flatten();
     let label = labels.get("security.istio.io/tlsMode").cloned();
     if label.is_none() && own_proxy.is_none() && proxy == ProxyKind::Sidecar {
         // Injection adds the label; a pod that already has its sidecar is taken as it is.
@@ -233,6 +239,7 @@ fn build(
         proxy,
         proxy_reason,
         proxy_assumed,
+        ambient,
         tls_mode_istio,
         host_network: spec.host_network,
         ready,
@@ -245,6 +252,29 @@ fn build(
         locality_known,
         network,
         origin: resource.origin("metadata.name"),
+    }
+}
+
+/// Where it is written that a pod without sidecar is in ambient mode: the pod's own label decides, else its Namespace's.
+/// istio: `cni/pkg/util/enablement_selector.go: Matches`; `istio-cni/values.yaml: enablementSelectors, excludeNamespaces`.
+fn ambient(
+    resource: &Resource,
+    labels: &IndexMap<SmolStr, SmolStr>,
+    spec: &PodSpec,
+    around: &Surroundings<'_>,
+) -> Option<Origin> {
+    if spec.host_network || resource.meta.namespace == "kube-system" {
+        return None;
+    }
+    match labels.get(DATAPLANE_MODE).map(SmolStr::as_str) {
+        Some("ambient") => Some(resource.origin("metadata.name")),
+        Some("none") => None,
+        _ => {
+            let namespace = around.namespace.filter(|namespace| {
+                namespace.meta.labels.get(DATAPLANE_MODE).is_some_and(|mode| mode == "ambient")
+            })?;
+            Some(namespace.origin(format_smolstr!("metadata.labels.{DATAPLANE_MODE}")))
+        }
     }
 }
 
@@ -310,7 +340,16 @@ fn proxy_of(
     if decided {
         return (ProxyKind::None, "the running pod has no container istio-proxy", false);
     }
-    let found = injection(labels, annotations, spec, &resource.meta.namespace, around.namespace_labels);
+    let found = injection(
+        labels,
+        annotations,
+        spec,
+        &resource.meta.namespace,
+        around.namespace.map(|namespace| &namespace.meta.labels),
+    );
+    if found.assumed && labels.get(DATAPLANE_MODE).is_some_and(|mode| mode == "ambient") {
+        return (ProxyKind::None, "its label istio.io/dataplane-mode is ambient", false);
+    }
     let kind = match found.injected {
         true if wants_gateway => ProxyKind::Gateway,
         true => ProxyKind::Sidecar,

@@ -252,6 +252,7 @@ impl Workload {
         std::ptr::eq(self, other)
             || (self.namespace == other.namespace
                 && self.proxy == other.proxy
+                && self.ambient.is_some() == other.ambient.is_some()
                 && self.service_account == other.service_account
                 && self.containers == other.containers
                 && self.named_ports == other.named_ports

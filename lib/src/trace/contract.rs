@@ -224,8 +224,8 @@ pub enum HopKind {
 /// A station of the request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hop {
-    /// The id: `client`, `sidecar:NS/WORKLOAD`, `inbound:NS/WORKLOAD`, `gateway:NS/WORKLOAD`, `workload:NS/WORKLOAD` or `external:HOST`;
-    /// a later visit on the same path ends in `#2`, `#3` ….
+    /// The id: `client`, `sidecar:NS/WORKLOAD`, `inbound:NS/WORKLOAD`, `gateway:NS/WORKLOAD`, `ztunnel:NS/WORKLOAD`,
+    /// `workload:NS/WORKLOAD` or `external:HOST`;    /// a later visit on the same path ends in `#2`, `#3` ….
     pub id: SmolStr,
     /// The kind.
     pub kind: HopKind,

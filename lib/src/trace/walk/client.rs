@@ -110,6 +110,8 @@ impl Walk<'_> {
                     out.captured |= walk.leave(&client, flight);
                 });
             }
+            // Its ztunnel answers DNS as well, for the hosts of ServiceEntries.
+            Destination::Nowhere(reason) if self.is_told_hosts(&client) => self.unknown(reason),
             Destination::Nowhere(reason) => self.unresolved(reason),
             Destination::Unsettled(reason) => self.unknown(reason),
         }
@@ -218,6 +220,13 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether a ztunnel answers the client's questions for the host, because a ServiceEntry has it.
+    fn is_told_hosts(&self, client: &Client) -> bool {
+        let workload = client.workload.and_then(|index| self.mesh.workloads().get(index));
+        workload.is_some_and(|workload| workload.ambient.is_some())
+            && self.mesh.services_of(&self.query.target.host).next().is_some()
+    }
+
     /// Where the client connects for a host and port: elsewhere when `--connect-to` says so.
     fn connects_to(&self, host: &SmolStr, port: u16) -> (SmolStr, u16) {
         let other = self.query.connect_to.iter().find(|other| {
@@ -263,6 +272,10 @@ impl Walk<'_> {
             Err("it has no sidecar") => ("not captured", format!("no sidecar: {}", workload.proxy_reason)),
             Err(reason) => ("not captured", reason.to_owned()),
         };
+        let explained = match workload.ambient {
+            Some(_) if !own => ("captured", "its node's ztunnel takes what leaves it".to_owned()),
+            _ => explained,
+        };
         let origin = match client.uid {
             Some(_) if capture.is_ok() => Origin::default("istio-init: iptables"),
             _ => workload.origin.clone(),
@@ -285,6 +298,10 @@ impl Walk<'_> {
             }
             _ if own => {
                 self.application(index, flight);
+                false
+            }
+            _ if workload.ambient.is_some() => {
+                self.at_ztunnel(index, &flight);
                 false
             }
             _ => {

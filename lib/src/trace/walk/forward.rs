@@ -329,6 +329,7 @@ impl<'t> Walk<'t> {
                 ProxyKind::Sidecar if inbound => {
                     self.at_proxy(HopKind::SidecarInbound, index, Capture::Inbound, flight);
                 }
+                ProxyKind::None if workload.ambient.is_some() => self.at_ztunnel(index, &flight),
                 ProxyKind::Sidecar | ProxyKind::None => self.application(index, flight),
             }
             return;

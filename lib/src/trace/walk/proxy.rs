@@ -39,6 +39,17 @@ impl Walk<'_> {
         self.carry_out(decision, &member, &connection.transport, flight);
     }
 
+    /// A connection arrives at, or leaves, a workload in ambient mode: its node's ztunnel takes it.
+    pub(super) fn at_ztunnel(&mut self, workload: usize, flight: &Flight) {
+        let Some(found) = self.mesh.workloads().get(workload) else { return };
+        let Some(origin) = &found.ambient else { return };
+        self.enter(HopKind::Ztunnel, &found.full_name(), Some(workload), flight);
+        let reason =
+            format!("{} is in ambient mode; what ztunnel makes of it is not modelled", found.full_name());
+        self.opaque_step(StepKind::Capture, Code::NotModelled, "ztunnel", origin, &reason);
+        self.unknown(reason);
+    }
+
     /// Notes what the recorder heard.
     fn recorded(&mut self, record: Record) {
         for step in record.steps {
@@ -61,14 +72,14 @@ impl Walk<'_> {
 
     /// The input does not settle what comes next, because of something that is written.
     fn undecided(&mut self, kind: StepKind, code: Code, reason: &str, origin: &Origin) {
-        self.step_with(
-            kind,
-            &SmolStr::from(reason),
-            origin,
-            Some("what lies behind it is not known".to_owned()),
-            Fidelity::Opaque,
-            Vec::new(),
-        );
+        self.opaque_step(kind, code, reason, origin, reason);
+        self.unknown(reason.to_owned());
+    }
+
+    /// Notes a step behind which nothing is known, and who takes part there.
+    fn opaque_step(&mut self, kind: StepKind, code: Code, name: &str, origin: &Origin, reason: &str) {
+        let note = Some("what lies behind it is not known".to_owned());
+        self.step_with(kind, &SmolStr::from(name), origin, note, Fidelity::Opaque, Vec::new());
         let place = self.place(origin);
         if self.explain && origin.resource().is_some() && self.notes.iter().all(|note| note.origin != place) {
             self.notes.push(Note {
@@ -80,7 +91,6 @@ impl Walk<'_> {
                 takes_part: true,
             });
         }
-        self.unknown(reason.to_owned());
     }
 
     /// Keeps a part of the configuration that could have been meant; defaults are nobody's intention.
