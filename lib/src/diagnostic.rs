@@ -174,6 +174,8 @@ codes! {
     InvalidName = "invalid-name", Error;
     /// Istio's validation refuses the resource; it takes no part, as in a cluster.
     RejectedByIstio = "rejected-by-istio", Error;
+    /// Istio's injector refuses the annotation, so that no pod with it starts; it is traced as if one did.
+    RefusedAnnotation = "refused-annotation", Error;
     /// Istio's validation accepts the resource and warns of something in it.
     WarnedByIstio = "warned-by-istio", Warning;
     /// The resource's kind is read, but its effect on this trace is not modelled.

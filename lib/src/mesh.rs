@@ -16,6 +16,7 @@ use crate::manifest::schema::gateway_api as gw;
 use crate::manifest::schema::{istio, kubernetes, mesh_config::MeshConfig};
 use crate::origin::Origin;
 
+mod annotation;
 mod arrival;
 mod auto_address;
 pub mod binding;
@@ -46,6 +47,7 @@ mod workload_name;
 
 pub use crate::host;
 pub use crate::protocol::{self, Protocol};
+pub use annotation::RefusedAnnotation;
 pub use config::EffectiveConfig;
 pub use destination_rule::{DestinationRule, DestinationRules, PlacedSubset};
 pub use endpoint::{Address, Endpoint, Health};

@@ -65,6 +65,10 @@ impl Code {
                 "http:\n- route: [{destination: {host: a}}]\n- route: [{destination: {host: b}}]\n",
                 "The resource counts as it is. Istio's webhook prints the same warning when it is applied; it mostly names a rule that can never be used.",
             ),
+            Self::RefusedAnnotation => (
+                "metadata:\n  annotations:\n    traffic.sidecar.istio.io/excludeOutboundPorts: 70-90\n",
+                "Write the value as the annotation expects it: ports one by one, `80,443`; addresses with their length, `10.96.1.1/32`. The webhook refuses the pod and the Deployment stays without it.",
+            ),
             _ => return None,
         };
         Some(Page { example, advice })

@@ -21,7 +21,7 @@ use super::{
     Service, ServiceIndex, VirtualServiceIndex, Workload, arrival, binding, destination_rule, endpoint,
     gateway, gateway_api, ingress, selects, service, virtual_service, visibility,
 };
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::manifest::schema::mesh_config::MeshConfig;
 use crate::manifest::{Kind, ManifestSet, Resource, Spec, Status, parse_mesh_config, schema};
 use crate::parallel;
@@ -137,6 +137,7 @@ pub(super) fn build(mut manifests: ManifestSet, mut options: MeshOptions) -> Mes
     let virtual_services = merge_delegates(virtual_services);
     let gateways: Vec<Arc<gateway::Gateway>> = gateways.into_iter().map(Arc::new).collect();
     diagnostics.extend(watched.diagnostics(&manifests));
+    diagnostics.extend(workloads.iter().flat_map(refused_annotations));
     diagnostics.extend(arrival::diagnostics(&manifests, &services));
     diagnostics.extend(binding::diagnostics(&virtual_services, &gateways, &policies));
     let mut by_gateway: FxHashMap<SmolStr, Vec<u32>> = FxHashMap::default();
@@ -313,6 +314,16 @@ fn workloads(resources: &[&Resource], nodes: &Nodes, addresses: &mut Addresses) 
         out.push(from_template(resource, labels, &template.metadata.annotations, &template.spec, &around));
     }
     out
+}
+
+/// What there is to say about the annotations for which a workload's pods do not start.
+fn refused_annotations(workload: &Workload) -> impl Iterator<Item = Diagnostic> {
+    workload.refused.iter().filter_map(|refused| {
+        let origin = workload.annotation_origin(refused.name)?;
+        let said = format!("{}, and no pod of {} starts", refused.message(), workload.full_name());
+        let help = format!("expected {}", refused.expected);
+        Some(Diagnostic::new(Code::RefusedAnnotation, said).at(Place::Origin(origin), "").help(help))
+    })
 }
 
 /// The resources by age, name, namespace and kind, so that what is assumed about one never depends on the order of files.

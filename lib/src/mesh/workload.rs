@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
 
+use super::annotation::{self, RefusedAnnotation};
 use super::injection::injection;
 use super::locality::Nodes;
 use crate::manifest::schema::kubernetes::{Container, PodSpec, PodStatus, PodTemplateSpec};
@@ -89,6 +90,8 @@ pub struct Workload {
     pub proxy_reason: &'static str,
     /// Whether its proxy is assumed: its Namespace, which would say whether it is injected, is not among the manifests.
     pub proxy_assumed: bool,
+    /// Annotations for which the injector refuses such a pod, so that none starts.
+    pub refused: Vec<RefusedAnnotation>,
     /// Where it is written that it is in ambient mode, so that its node's ztunnel takes its traffic; `None` when it is not.
     pub ambient: Option<Origin>,
     /// Whether endpoints with it speak Istio's mutual TLS (label `security.istio.io/tlsMode`).
@@ -121,6 +124,17 @@ impl Workload {
     /// `namespace/name`.
     pub fn full_name(&self) -> SmolStr {
         format_smolstr!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Where an annotation of its pods is written.
+    pub fn annotation_origin(&self, name: &str) -> Option<Origin> {
+        let pods = match self.kind {
+            Kind::Pod => "",
+            Kind::CronJob => "spec.jobTemplate.spec.template.",
+            _ => "spec.template.",
+        };
+        let resource = self.origin.resource()?;
+        Some(Origin::field(resource, format_smolstr!("{pods}metadata.annotations.{name}")))
     }
 
     /// The number of a port that a container names; no protocol is TCP.
@@ -208,6 +222,8 @@ fn build(
     let (proxy, proxy_reason, proxy_assumed) =
         proxy_of(labels, annotations, spec, own_proxy, decided, resource, around);
     let mut labels = labels.clone();
+    // What runs already was not refused.
+    let is_injected = proxy != ProxyKind::None && own_proxy.is_none();
     let ambient = (proxy == ProxyKind::None).then(|| ambient(resource, &labels, spec, around)).flatten();
     let label = labels.get("security.istio.io/tlsMode").cloned();
     if label.is_none() && own_proxy.is_none() && proxy == ProxyKind::Sidecar {
@@ -239,6 +255,7 @@ fn build(
         proxy,
         proxy_reason,
         proxy_assumed,
+        refused: if is_injected { annotation::refused(annotations) } else { Vec::new() },
         ambient,
         tls_mode_istio,
         host_network: spec.host_network,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is remembered only saves work; an answer never depends on earlier questions.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
@@ -17,7 +18,7 @@ use super::{remarks, walk};
 use crate::envoy::ProxyFacts;
 use crate::host::near;
 use crate::istiod::{InterceptionMode, Node, Proxy};
-use crate::mesh::{Mesh, ProxyKind};
+use crate::mesh::{Mesh, ProxyKind, Registry, Workload};
 
 /// The most names for which similar ones are remembered.
 const MOST_NAMES: usize = 1024;
@@ -42,6 +43,8 @@ pub(super) struct Member {
     pub(super) facts: ProxyFacts,
     /// The pod's iptables rules; `None` where there are none.
     pub(super) capture: Option<CaptureRules>,
+    /// Whether there are such rules for addresses of IPv6.
+    pub(super) captures_ipv6: bool,
 }
 
 impl Tracer {
@@ -95,7 +98,8 @@ impl Tracer {
         let capture = captured.then(|| CaptureRules::of(found, node.metadata.dns_capture));
         let proxy = Proxy::new(self.mesh.clone(), node);
         let facts = proxy.facts();
-        let member = Arc::new(Member { proxy, facts, capture });
+        let captures_ipv6 = captures_ipv6(&self.mesh, found);
+        let member = Arc::new(Member { proxy, facts, capture, captures_ipv6 });
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         Some(members.entry(workload).or_insert(member).clone())
     }
@@ -134,4 +138,31 @@ impl Tracer {
     pub(super) fn addresses(&self) -> &Addresses {
         self.addresses.get_or_init(|| Addresses::new(&self.mesh))
     }
+}
+
+impl Member {
+    /// Whether the pod has rules for addresses of this family.
+    pub(super) fn captures(&self, address: IpAddr) -> bool {
+        address.is_ipv4() || self.captures_ipv6
+    }
+}
+
+/// Whether a pod gets rules for IPv6: when its first address is one, or any, where Istio is told of both families. What
+/// no manifest gives an address is taken to have those that the cluster gives its Services.
+/// istio: `tools/common/config/config.go: getLocalIP`; `iptables_builder_impl.go: AppendRuleV6`.
+fn captures_ipv6(mesh: &Mesh, workload: &Workload) -> bool {
+    let both = mesh.features().dual_stack;
+    let counts = |mut all: Box<dyn Iterator<Item = IpAddr> + '_>| {
+        if both { all.any(|ip| ip.is_ipv6()) } else { all.next().is_some_and(|ip| ip.is_ipv6()) }
+    };
+    if !workload.assumed {
+        return counts(Box::new(workload.ips.iter().copied()));
+    }
+    let written = mesh
+        .services()
+        .iter()
+        .filter(|service| service.registry == Registry::Kubernetes && !service.assumed_address);
+    written
+        .into_iter()
+        .any(|service| counts(Box::new(service.cluster_vips.iter().filter_map(|vip| vip.parse().ok()))))
 }

@@ -241,6 +241,10 @@ impl<'t> Walk<'t> {
             let namespace = &workload.namespace;
             self.rest_on(format!("namespace {namespace} asks for injection; its Namespace is not given"));
         }
+        for refused in &workload.refused {
+            let name = workload.full_name();
+            self.rest_on(format!("{name} runs, though Istio's injector refuses {}", refused.name));
+        }
     }
 
     /// Notes a step of the last hop.

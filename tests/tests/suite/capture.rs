@@ -4,8 +4,12 @@
 //! of them to the same place.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use dryroute::manifest::Loader;
+use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute::trace::capture::{CaptureRules, Include, OutboundCapture, Outgoing};
+use dryroute::trace::{Query, StepKind, Trace, Tracer};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -222,4 +226,77 @@ fn connections_go_where_the_iptables_rules_send_them() {
     println!("{} of {compared} connections of {} cases", compared - failures.len(), cases.len());
     let shown: Vec<&String> = failures.iter().step_by(1 + failures.len() / 30).collect();
     assert!(failures.is_empty(), "{} differ, among them {shown:#?}", failures.len());
+}
+
+/// The capture step of a client with these annotations, status and Services beside it, and the trace.
+fn client(annotations: &str, status: &str, more: &str, url: &str) -> (String, Trace) {
+    let text = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{istio-injection: enabled}}}}\n---\n\
+         apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: client, namespace: shop}}\n\
+         spec:\n  selector: {{matchLabels: {{app: client}}}}\n  template:\n    metadata:\n      labels: {{app: client}}\n\
+         \u{20}     annotations: {{{annotations}}}\n    spec: {{containers: [{{name: app}}]}}\n{status}{more}"
+    );
+    let mut query = Query::get(url).unwrap();
+    query.from = Some("shop/client".into());
+    let mesh = Mesh::new(Loader::new().text("mesh.yaml", text).load(), MeshOptions::default());
+    let trace = Tracer::new(Arc::new(mesh)).trace(&query).unwrap();
+    let step = trace.hops.first().unwrap().step(StepKind::Capture).unwrap().name.to_string();
+    (step, trace)
+}
+
+/// A running pod of the Deployment.
+fn pod(ips: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: client-1, namespace: shop, labels: {{app: client}}, \
+         ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: client-5d4f8c7b9f, controller: true}}]}}\n\
+         spec: {{containers: [{{name: app}}, {{name: istio-proxy}}]}}\nstatus: {{podIPs: [{ips}]}}\n"
+    )
+}
+
+#[test]
+fn a_pod_of_ipv4_alone_captures_nothing_on_its_way_to_ipv6() {
+    let service = |ip: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop}}\n\
+             spec: {{clusterIP: '{ip}', ports: [{{name: http, port: 80}}]}}\n"
+        )
+    };
+    for (status, more, captured, assumed) in [
+        (String::new(), String::new(), false, true),
+        (String::new(), service("10.96.0.1"), false, true),
+        (String::new(), service("fd00::1"), true, false),
+        (pod("{ip: 10.244.0.1}"), service("fd00::1"), false, true),
+        (pod("{ip: 10.244.0.1}, {ip: 'fd01::1'}"), String::new(), false, false),
+        (pod("{ip: 'fd01::1'}"), String::new(), true, false),
+    ] {
+        let (step, trace) = client("", &status, &more, "http://[2001:db8::1]/");
+        let expected = if captured { "captured" } else { "not captured" };
+        assert_eq!(step, expected, "{status}{more}");
+        let says = trace.assumptions.iter().any(|a| a.text.contains("has no address of IPv6"));
+        assert_eq!(says, assumed, "{status}{more}: {:?}", trace.assumptions);
+        assert_eq!(client("", &status, &more, "http://192.0.2.1/").0, "captured", "{status}{more}");
+    }
+}
+
+#[test]
+fn an_annotation_that_the_injector_refuses_is_named_where_it_is_written() {
+    let (_, trace) =
+        client("traffic.sidecar.istio.io/excludeOutboundPorts: 70-90", "", "", "http://192.0.2.1/");
+    let [note] = trace.diagnostics.as_slice() else { panic!("{:?}", trace.diagnostics) };
+    assert_eq!((note.code, note.origin.location().unwrap().line), ("refused-annotation", 13));
+    assert!(
+        trace.assumptions.iter().any(|a| a.text.contains("shop/client runs, though")),
+        "{:?}",
+        trace.assumptions
+    );
+    let (_, fine) =
+        client("traffic.sidecar.istio.io/excludeOutboundPorts: '70,90'", "", "", "http://192.0.2.1/");
+    assert_eq!((fine.diagnostics, fine.assumptions.len()), (Vec::new(), trace.assumptions.len() - 1));
+    // Whatever a pod that runs says, it was not refused.
+    let running = pod("{ip: 10.244.0.1}").replace(
+        "namespace: shop, ",
+        "namespace: shop, annotations: {sidecar.istio.io/interceptionMode: XX}, ",
+    );
+    let (_, trace) = client("", &running, "", "http://192.0.2.1/");
+    assert_eq!(trace.diagnostics, Vec::new());
 }

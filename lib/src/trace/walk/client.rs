@@ -253,10 +253,14 @@ impl Walk<'_> {
         let Some(workload) = self.mesh.workloads().get(index) else { return false };
         let member = self.member(index);
         let own = workload.ips.contains(&flight.address) || flight.address.is_loopback();
+        let has_no_rules = member.as_deref().is_some_and(|member| !member.captures(flight.address));
         let capture = match member.as_deref().map(|member| member.capture.as_ref()) {
             None => Err("it has no sidecar"),
             Some(None) if workload.proxy == ProxyKind::Gateway => Err("a gateway's pod captures nothing"),
             Some(None) => Err("the interception mode is NONE"),
+            Some(Some(_)) if has_no_rules => Ok(OutboundCapture::Bypassed(
+                "its pod has no rules for IPv6, as the pod's own address is one of IPv4",
+            )),
             Some(Some(rules)) => Ok(rules.outbound(&Outgoing {
                 destination: flight.address,
                 port: flight.port,
@@ -283,6 +287,11 @@ impl Walk<'_> {
         let name = SmolStr::new_static(explained.0);
         self.step(StepKind::Capture, &name, &origin, Some(explained.1));
         self.rest_on_proxy(workload);
+        let has_ipv6 = !workload.assumed && workload.ips.iter().any(|ip| ip.is_ipv6());
+        if has_no_rules && capture.is_ok() && !has_ipv6 && !own {
+            let (client, ip) = (workload.full_name(), flight.address);
+            self.rest_on(format!("{client} has no address of IPv6, and reaches {ip} all the same"));
+        }
         match capture {
             Ok(OutboundCapture::Redirected(_)) => {
                 self.at_proxy(HopKind::SidecarOutbound, index, Capture::Outbound, flight);

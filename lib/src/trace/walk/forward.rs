@@ -322,6 +322,7 @@ impl<'t> Walk<'t> {
             let member = self.member(index);
             let inbound = member
                 .as_deref()
+                .filter(|member| member.captures(flight.address))
                 .and_then(|member| member.capture.as_ref())
                 .is_some_and(|rules| rules.inbound(flight.port));
             match workload.proxy {
