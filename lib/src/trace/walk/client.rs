@@ -214,7 +214,7 @@ impl Walk<'_> {
             Answer::Unsettled(reason) => {
                 let origin = Origin::default("the cluster's DNS");
                 let name = SmolStr::new_static("an address that is not known");
-                self.step(StepKind::Dns, &name, &origin, Some(reason.clone()));
+                self.step(StepKind::Dns, &name, &origin, None);
                 Destination::Unsettled(reason)
             }
         }
@@ -287,7 +287,7 @@ impl Walk<'_> {
         let name = SmolStr::new_static(explained.0);
         self.step(StepKind::Capture, &name, &origin, Some(explained.1));
         self.rest_on_proxy(workload);
-        let has_ipv6 = !workload.assumed && workload.ips.iter().any(|ip| ip.is_ipv6());
+        let has_ipv6 = !workload.assumed && workload.ips.iter().any(IpAddr::is_ipv6);
         if has_no_rules && capture.is_ok() && !has_ipv6 && !own {
             let (client, ip) = (workload.full_name(), flight.address);
             self.rest_on(format!("{client} has no address of IPv6, and reaches {ip} all the same"));
