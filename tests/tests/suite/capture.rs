@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use dryroute::diagnostic::Code;
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute::trace::capture::{CaptureRules, Include, OutboundCapture, Outgoing};
@@ -228,18 +229,22 @@ fn connections_go_where_the_iptables_rules_send_them() {
     assert!(failures.is_empty(), "{} differ, among them {shown:#?}", failures.len());
 }
 
-/// The capture step of a client with these annotations, status and Services beside it, and the trace.
-fn client(annotations: &str, status: &str, more: &str, url: &str) -> (String, Trace) {
+/// A mesh with a client of these annotations, a pod of it and Services beside it.
+fn mesh(annotations: &str, status: &str, more: &str) -> Mesh {
     let text = format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{istio-injection: enabled}}}}\n---\n\
          apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: client, namespace: shop}}\n\
          spec:\n  selector: {{matchLabels: {{app: client}}}}\n  template:\n    metadata:\n      labels: {{app: client}}\n\
          \u{20}     annotations: {{{annotations}}}\n    spec: {{containers: [{{name: app}}]}}\n{status}{more}"
     );
+    Mesh::new(Loader::new().text("mesh.yaml", text).load(), MeshOptions::default())
+}
+
+/// The client's capture step in that mesh, and the trace.
+fn client(annotations: &str, status: &str, more: &str, url: &str) -> (String, Trace) {
     let mut query = Query::get(url).unwrap();
     query.from = Some("shop/client".into());
-    let mesh = Mesh::new(Loader::new().text("mesh.yaml", text).load(), MeshOptions::default());
-    let trace = Tracer::new(Arc::new(mesh)).trace(&query).unwrap();
+    let trace = Tracer::new(Arc::new(mesh(annotations, status, more))).trace(&query).unwrap();
     let step = trace.hops.first().unwrap().step(StepKind::Capture).unwrap().name.to_string();
     (step, trace)
 }
@@ -280,8 +285,10 @@ fn a_pod_of_ipv4_alone_captures_nothing_on_its_way_to_ipv6() {
 
 #[test]
 fn an_annotation_that_the_injector_refuses_is_named_where_it_is_written() {
-    let (_, trace) =
-        client("traffic.sidecar.istio.io/excludeOutboundPorts: 70-90", "", "", "http://192.0.2.1/");
+    let refused = "traffic.sidecar.istio.io/excludeOutboundPorts: 70-90";
+    let (_, trace) = client(refused, "", "", "http://192.0.2.1/");
+    let said = mesh(refused, "", "");
+    assert!(said.diagnostics().any(|said| said.code == Code::RefusedAnnotation));
     let [note] = trace.diagnostics.as_slice() else { panic!("{:?}", trace.diagnostics) };
     assert_eq!((note.code, note.origin.location().unwrap().line), ("refused-annotation", 13));
     assert!(
