@@ -216,6 +216,7 @@ fn request(args: &Args, connection: &Connection) -> Result<HttpRequest, CliError
         scheme: http2.then(|| scheme.into()),
         headers,
         no_host: false,
+        body: dryroute::envoy::Body::Declared,
     })
 }
 

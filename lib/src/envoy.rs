@@ -32,12 +32,14 @@ pub mod upstream;
 pub mod xds;
 
 pub use connection::decide;
-pub use decision::{ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts};
+pub use decision::{
+    ConnectionOutcome, Decision, Ends, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts, Reset,
+};
 pub use filter_chain::{ChainFault, chain_fault, refusal};
 pub use http::{accepted_upgrade, failed, last_try, passing_details, passing_flags, respond};
 pub use ledger::{HeaderChange, HeaderValue};
 pub use recorder::{NoRecord, Record, Recorder};
 pub use reply::{HttpResponse, LocalReply, ResponseFlag};
-pub use request::{AlpnList, ApplicationProtocol, Connection, HttpRequest, Transport};
+pub use request::{AlpnList, ApplicationProtocol, Body, Connection, HttpRequest, Transport};
 pub use retry::Tried;
 pub use xds::{Capture, Xds};

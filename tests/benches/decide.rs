@@ -23,6 +23,7 @@ fn question() -> (Connection, HttpRequest) {
         scheme: None,
         headers: vec![("user-agent".into(), "curl/8.7.1".into()), ("accept".into(), "*/*".into())],
         no_host: false,
+        body: dryroute::envoy::Body::Declared,
     };
     (connection, request)
 }

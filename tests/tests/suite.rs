@@ -34,6 +34,7 @@ mod suite {
     mod re2;
     mod remarks;
     mod samples;
+    mod streams;
     mod told;
     mod trace_contract;
     mod tries;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use dryroute::envoy::{
-    ApplicationProtocol, Connection, ConnectionOutcome, Decision, HttpBranch, HttpOutcome, HttpRequest,
+    ApplicationProtocol, Connection, ConnectionOutcome, Decision, Ends, HttpBranch, HttpOutcome, HttpRequest,
     Record, ResponseFlag, Transport, recorder,
 };
 use dryroute::istiod::Proxy;
@@ -296,6 +296,15 @@ fn branch(branch: &HttpBranch) -> Outcome {
             details: reply.details.to_string(),
             origin: Some(reply.origin.clone()),
             ..Outcome::new(if reply.location().is_some() { "redirected" } else { "answered" })
+        },
+        HttpOutcome::Reset(reset) => Outcome {
+            flags: reset.flags.clone(),
+            details: reset.details.to_string(),
+            origin: Some(reset.origin.clone()),
+            ..Outcome::new(match reset.ends {
+                Ends::Connection => "closed",
+                Ends::Stream => "reset",
+            })
         },
         HttpOutcome::Unknown { reason, cluster, origin } => Outcome {
             cluster: cluster.as_ref().map(|name| (name.to_string(), origin.clone())),

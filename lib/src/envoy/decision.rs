@@ -197,6 +197,8 @@ pub enum HttpOutcome {
     Forward(Forward),
     /// The proxy answers by itself.
     Reply(Box<LocalReply>),
+    /// The client gets no answer: its connection is closed, or its stream is reset.
+    Reset(Reset),
     /// The inputs do not settle it.
     Unknown {
         /// Why.
@@ -206,6 +208,30 @@ pub enum HttpOutcome {
         /// Where that is written.
         origin: Origin,
     },
+}
+
+/// How a request ends that gets no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// What ends with it.
+    pub ends: Ends,
+    /// The status that the log has.
+    pub status: u16,
+    /// Response flags.
+    pub flags: Vec<ResponseFlag>,
+    /// `response_code_details`.
+    pub details: SmolStr,
+    /// The rule.
+    pub origin: Origin,
+}
+
+/// What ends with a request that gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ends {
+    /// The client's connection.
+    Connection,
+    /// The request's stream; the connection goes on.
+    Stream,
 }
 
 /// How a request is sent on.

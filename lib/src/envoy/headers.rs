@@ -130,7 +130,7 @@ pub(crate) fn join_inline(headers: &mut Headers) {
 }
 
 /// Two lines as one; an empty one leaves no comma. Envoy: `header_map_impl.cc: HeaderMapImpl::appendToHeader`.
-fn join(first: &SmolStr, more: &str) -> SmolStr {
+pub(crate) fn join(first: &SmolStr, more: &str) -> SmolStr {
     match (first.is_empty(), more.is_empty()) {
         (_, true) => first.clone(),
         (true, false) => more.into(),

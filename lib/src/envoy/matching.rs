@@ -309,6 +309,7 @@ mod tests {
             scheme: Some("http".into()),
             headers: headers.iter().map(|(k, v)| (SmolStr::new(k), SmolStr::new(v))).collect(),
             no_host: false,
+            body: crate::envoy::Body::Declared,
         }
     }
 

@@ -51,6 +51,10 @@ pub enum ResponseFlag {
     RateLimited,
     /// `DPE`: the client broke the protocol.
     DownstreamProtocolError,
+    /// `DR`: the stream to the client was reset.
+    DownstreamRemoteReset,
+    /// `UR`: the upstream reset the stream.
+    UpstreamRemoteReset,
 }
 
 impl ResponseFlag {
@@ -71,6 +75,8 @@ impl ResponseFlag {
             Self::UnauthorizedExternalService => "UAEX",
             Self::RateLimited => "RL",
             Self::DownstreamProtocolError => "DPE",
+            Self::DownstreamRemoteReset => "DR",
+            Self::UpstreamRemoteReset => "UR",
         }
     }
 }

@@ -53,6 +53,18 @@ pub struct Connection {
     pub protocol: ApplicationProtocol,
 }
 
+/// What follows a request's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Body {
+    /// What the headers say.
+    #[default]
+    Declared,
+    /// So many bytes, whatever the headers say; none ends the request with its head.
+    Bytes(u64),
+    /// Bytes of which nobody says how many they are.
+    Stream,
+}
+
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRequest {
@@ -68,4 +80,6 @@ pub struct HttpRequest {
     pub headers: Vec<(SmolStr, SmolStr)>,
     /// Whether no host is sent at all; `authority` is empty then, as it is for an empty host.
     pub no_host: bool,
+    /// What follows the head.
+    pub body: Body,
 }

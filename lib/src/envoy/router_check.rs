@@ -433,6 +433,7 @@ fn response(lines: &Headers) -> HttpRequest {
         scheme: None,
         headers: lines.clone(),
         no_host: false,
+        body: super::request::Body::Declared,
     }
 }
 

@@ -90,6 +90,8 @@ pub enum Failure {
     RemoteConnectionFailure(SmolStr),
     /// Nothing answers.
     ConnectionTimeout,
+    /// It goes on, but the request's stream was reset before a response.
+    StreamReset,
 }
 
 /// Nothing listens at the upstream's address.
@@ -153,7 +155,7 @@ impl Failure {
     /// Whether a retry policy tries again after it. Envoy: `retry_state_impl.cc: wouldRetryFromReset`.
     pub fn is_retried(&self, policy: &RetryPolicy) -> bool {
         match self {
-            Self::ConnectionTermination => policy.retries_termination(),
+            Self::ConnectionTermination | Self::StreamReset => policy.retries_termination(),
             Self::RemoteConnectionFailure(_) | Self::ConnectionTimeout => policy.retries_connection_failure(),
         }
     }
@@ -179,6 +181,9 @@ impl Failure {
                 "connection timeout",
                 SmolStr::new_static("connection_timeout"),
             ),
+            Self::StreamReset => {
+                (ResponseFlag::UpstreamRemoteReset, "remote reset", SmolStr::new_static("remote_reset"))
+            }
         };
         let retried = if retries > 0 { "retried and the latest " } else { "" };
         let exceeded = retrying.map(|_| ResponseFlag::UpstreamRetryLimitExceeded);

@@ -225,7 +225,7 @@ pub fn default_inbound_route(
 ) -> Route {
     let mut route = default_route(cluster, operation, origin);
     if let Action::Route(action) = &mut route.action {
-        // What a gRPC client asks for limits the stream, not the upstream's answer: no header tells the upstream.
+        // What a gRPC client asks for limits the stream, not the upstream's answer.
         action.max_grpc_timeout = None;
         action.max_stream_duration = Some(MaxStreamDuration {
             max_stream_duration: Duration::ZERO,

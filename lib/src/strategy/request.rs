@@ -223,6 +223,7 @@ pub fn request() -> impl Strategy<Value = GeneratedRequest> {
                         scheme: None,
                         headers,
                         no_host: false,
+                        body: crate::envoy::Body::Declared,
                     },
                 }
             },

@@ -20,6 +20,7 @@ fn request(method: &str, path: &str, authority: &str, headers: &[(&str, &str)]) 
         scheme: None,
         headers: headers.iter().map(|(name, value)| (SmolStr::new(name), SmolStr::new(value))).collect(),
         no_host: false,
+        body: dryroute::envoy::Body::Declared,
     }
 }
 

@@ -187,6 +187,11 @@ fn branch(
     let mut out = Differences::default();
     match &branch.outcome {
         HttpOutcome::Unknown { .. } => {}
+        HttpOutcome::Reset(reset) => {
+            out.check("status", &reset.status.to_string(), &line.status);
+            out.check("flags", &flag_text(&reset.flags), &line.flags);
+            out.check("details", &reset.details, &line.details);
+        }
         HttpOutcome::Reply(answer) => reply_of_proxy(&mut out, visit, answer, seen, line),
         HttpOutcome::Forward(forward) if refuses(&forward.found) => {
             let failure = CONNECTION_REFUSED.answer(forward.retry_policy.as_ref());

@@ -199,6 +199,7 @@ fn decided(more: &str, headers: Lines<'_>) -> HttpDecision {
         scheme: None,
         headers: lines(headers),
         no_host: false,
+        body: dryroute::envoy::Body::Declared,
     };
     let connection = plaintext("10.96.0.1".parse().unwrap(), 80, "10.0.0.1".parse().unwrap());
     let facts = proxy.stock_envoy_facts();

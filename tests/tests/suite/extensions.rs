@@ -23,6 +23,7 @@ fn is_known(resources: &str) -> bool {
         scheme: None,
         headers: Vec::new(),
         no_host: false,
+        body: dryroute::envoy::Body::Declared,
     };
     let proxy = sidecar(resources);
     match decide(&proxy, &proxy.facts(), Capture::Outbound, &connection, Some(&request), &mut NoRecord)

@@ -101,6 +101,7 @@ fn requests() -> Vec<HttpRequest> {
         scheme: None,
         headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         no_host: false,
+        body: dryroute::envoy::Body::Declared,
     };
     let both = lines.into_iter().flat_map(|headers| ["/", "/ready"].map(|path| (path, headers)));
     both.chain(paths.map(|path| (path, &[][..]))).map(of).collect()

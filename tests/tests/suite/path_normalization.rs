@@ -79,6 +79,7 @@ fn pass(proxy: &Proxy, capture: Capture, destination: (&str, u16), path: &str) -
         scheme: None,
         headers: Vec::new(),
         no_host: false,
+        body: dryroute::envoy::Body::Declared,
     };
     // Istio's assertions are about a build from before Envoy's fix of CVE-2026-73551.
     let facts = ProxyFacts { strips_dot_parameters: false, ..proxy.facts() };
@@ -88,6 +89,7 @@ fn pass(proxy: &Proxy, capture: Capture, destination: (&str, u16), path: &str) -
     match &branch.outcome {
         HttpOutcome::Forward(_) => Ok(branch.request.path.to_string()),
         HttpOutcome::Reply(reply) => Err(reply.response.status),
+        HttpOutcome::Reset(reset) => panic!("{path}: {}", reset.details),
         HttpOutcome::Unknown { reason, .. } => panic!("{path}: {reason}"),
     }
 }

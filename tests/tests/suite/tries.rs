@@ -62,6 +62,7 @@ fn request(path: &str, grpc: bool) -> HttpRequest {
         scheme: None,
         headers: grpc.into_iter().collect(),
         no_host: false,
+        body: dryroute::envoy::Body::Declared,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which requests does the codec refuse, and what does it make of the rest?
+//! Which requests does the HTTP/1 codec refuse, and what does it make of the rest?
 //!
 //! Envoy: `http1/codec_impl.cc`, `header_utility.cc`. Measured with Envoy 1.40 (`envoy-semantics`, local replies). Invariant: limits come first, so
 //! the work that follows is bounded.
@@ -52,16 +52,7 @@ impl Refusal {
         Self { status: 426, body: "Upgrade Required", details: "low_version", protocol_error: true };
 }
 
-/// What the codec knows of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wire {
-    /// Whether its bytes are HTTP/2.
-    pub(crate) http2: bool,
-    /// Whether they are protected.
-    pub(crate) tls: bool,
-}
-
-/// Reads a request as the codec does: checks it, joins lines, drops what `connection` nominates.
+/// Reads a request as the codec does: checks it, joins lines, drops what `connection` nominates. `tls`: whether its bytes were protected.
 ///
 /// # Errors
 ///
@@ -69,39 +60,36 @@ pub(crate) struct Wire {
 pub(crate) fn read(
     request: &mut HttpRequest,
     options: &HttpConnectionManager,
-    wire: Wire,
+    tls: bool,
 ) -> Result<(), Refusal> {
     let most = options.max_request_headers_kb as usize * 1024;
-    let size = head_size(request, wire.http2);
+    let size = head_size(request);
     let first = request.method.len() + request.path.len();
     if !wire.http2 && (request.path.starts_with(BLANK) || request.path.ends_with(BLANK)) {
         request.path = request.path.trim_matches(BLANK).into();
     }
     // The first line is looked at as soon as it is there; what arrives with the end of the head is looked at as a whole.
     let early = size > most || (size > MAX_AT_ONCE && first < MAX_AT_ONCE);
-    if !wire.http2 && early && first < most {
+    if early && first < most {
         let proper = is_first_line(request) && !request.path.contains('\u{7f}');
         if !proper {
             return Err(Refusal::GARBAGE);
         }
     }
     if size > most {
-        let details = if wire.http2 { "http2.headers_too_large" } else { "http1.headers_too_large" };
-        return Err(too_large(details));
+        return Err(too_large("http1.headers_too_large"));
     }
     let ordinary = request.headers.iter().all(|(name, value)| is_ordinary(name, value));
-    if !wire.http2 {
-        if has_control_characters(request, ordinary) {
-            return Err(Refusal::bad_request("http1.invalid_characters"));
-        }
-        if !is_first_line(request) {
-            return Err(Refusal::GARBAGE);
-        }
-        unfold(request);
-        join_hosts(request);
+    if has_control_characters(request, ordinary) {
+        return Err(Refusal::bad_request("http1.invalid_characters"));
     }
+    if !is_first_line(request) {
+        return Err(Refusal::GARBAGE);
+    }
+    unfold(request);
+    join_hosts(request);
     // What is joined counts as one.
-    let too_many = || too_large(if wire.http2 { "http2.too_many_headers" } else { "http1.too_many_headers" });
+    let too_many = || too_large("http1.too_many_headers");
     let (mut counted, mut joined) = (1, Vec::new());
     let lines = request.headers.iter_mut().filter(|_| !ordinary || options.reject_headers_with_underscores);
     for (name, value) in lines {
@@ -123,14 +111,11 @@ pub(crate) fn read(
             *value = trimmed.into();
         }
         // A lone carriage return is dropped as those of a folded line are.
-        if !wire.http2 && value.contains('\r') {
+        if value.contains('\r') {
             *value = value.replace_smolstr("\r", "");
         }
-        if wire.http2 && value.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
-            return Err(Refusal::bad_request("http1.invalid_characters"));
-        }
     }
-    if !wire.http2 && !has_length(&request.headers) {
+    if !has_length(&request.headers) {
         return Err(Refusal::GARBAGE);
     }
     if request.headers.iter().filter(|(name, _)| !headers::is_inline(name)).count() + 1 > MAX_HEADERS {
@@ -140,21 +125,16 @@ pub(crate) fn read(
     if request.headers.len() + 1 > MAX_HEADERS {
         return Err(too_many());
     }
-    if !wire.http2 {
-        framing(request)?;
-    }
+    framing(request)?;
     if headers::get(&request.headers, "upgrade").is_some_and(|kind| kind.eq_ignore_ascii_case("h2c")) {
         // HTTP/2 is never spoken after an upgrade; the request is served as it is.
         request.headers.retain(|(name, _)| name != "upgrade" && name != "http2-settings");
     }
     // What follows an upgrade or CONNECT is another protocol's. Envoy: `http1/codec_impl.cc: ServerConnectionImpl::onHeadersCompleteBase`.
-    let upgrades = !wire.http2 && (request.method == "CONNECT" || sanitize::is_upgrade(&request.headers));
+    let upgrades = request.method == "CONNECT" || sanitize::is_upgrade(&request.headers);
     let hostless = !upgrades && nominated(&mut request.headers)?;
-    let mut named = false;
-    if !wire.http2 {
-        let first = options.use_remote_address && options.xff_num_trusted_hops == 0;
-        named = target(request, wire.tls, first)?;
-    }
+    let first = options.use_remote_address && options.xff_num_trusted_hops == 0;
+    let named = target(request, tls, first)?;
     if (hostless || request.no_host) && !named {
         return Err(Refusal::MISSING_HOST);
     }
@@ -177,14 +157,12 @@ fn join_hosts(request: &mut HttpRequest) {
     });
 }
 
-/// How many bytes a request's head has: on the wire with HTTP/1, where the limit is one of reading.
-fn head_size(request: &HttpRequest, http2: bool) -> usize {
+/// How many bytes a request's head has on the wire, where the limit is one of reading.
+fn head_size(request: &HttpRequest) -> usize {
     let HttpRequest { method, path, authority, headers, .. } = request;
-    let around = if http2 { 0 } else { ": \r\n".len() };
-    let line = |name: &str, value: &str| name.len() + value.len() + around;
-    let first = if http2 { 0 } else { "  HTTP/1.1\r\n\r\n".len() };
+    let line = |name: &str, value: &str| name.len() + value.len() + ": \r\n".len();
     let lines: usize = headers.iter().map(|(name, value)| line(name, value)).sum();
-    method.len() + path.len() + first + line("host", authority) + lines
+    method.len() + path.len() + "  HTTP/1.1\r\n\r\n".len() + line("host", authority) + lines
 }
 
 /// Whether there are characters that no part of a request may have; `ordinary` lines have none.
@@ -464,15 +442,16 @@ pub(crate) fn is_bodiless(method: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::envoy::config::{
         EscapedSlashes, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
         SetCurrentClientCertDetails,
     };
+    use crate::envoy::request::Body;
     use crate::origin::Origin;
 
-    fn options() -> HttpConnectionManager {
+    pub(in crate::envoy::http) fn options() -> HttpConnectionManager {
         HttpConnectionManager {
             stat_prefix: SmolStr::default(),
             route_specifier: RouteSpecifier::Rds("80".into()),
@@ -512,13 +491,12 @@ mod tests {
             scheme: None,
             headers: lines.iter().map(|(k, v)| (SmolStr::new(k), SmolStr::new(v))).collect(),
             no_host: false,
+            body: Body::Declared,
         }
     }
 
     fn refusal(mut request: HttpRequest) -> Option<(u16, &'static str)> {
-        read(&mut request, &options(), Wire { http2: false, tls: true })
-            .err()
-            .map(|refusal| (refusal.status, refusal.details))
+        read(&mut request, &options(), true).err().map(|refusal| (refusal.status, refusal.details))
     }
 
     /// Measured with Envoy 1.40, sent as raw bytes.
@@ -687,7 +665,7 @@ mod tests {
     fn lines_are_folded_and_hosts_joined() {
         let lines = [("x", "a"), ("  b", "1"), ("y", "c\rd"), ("Host", "b.test")];
         let mut request = request("GET", "/", &lines);
-        read(&mut request, &options(), Wire { http2: false, tls: false }).unwrap();
+        read(&mut request, &options(), false).unwrap();
         assert_eq!(request.authority, "a.test,b.test");
         let lines: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -698,10 +676,10 @@ mod tests {
     fn the_first_proxy_is_not_asked_for_https_over_plaintext() {
         let asked = request("GET", "https://b.test/", &[]);
         let first = HttpConnectionManager { use_remote_address: true, ..options() };
-        let refused = read(&mut asked.clone(), &first, Wire { http2: false, tls: false }).unwrap_err();
+        let refused = read(&mut asked.clone(), &first, false).unwrap_err();
         assert_eq!((refused.status, refused.details), (403, "http1.https_url_on_plaintext_connection"));
-        assert!(read(&mut asked.clone(), &first, Wire { http2: false, tls: true }).is_ok());
-        assert!(read(&mut asked.clone(), &options(), Wire { http2: false, tls: false }).is_ok());
+        assert!(read(&mut asked.clone(), &first, true).is_ok());
+        assert!(read(&mut asked.clone(), &options(), false).is_ok());
     }
 
     #[test]
@@ -713,7 +691,7 @@ mod tests {
             ("http://u@b.test:1/", "b.test:1", "/"),
         ] {
             let mut request = request("GET", target, &[]);
-            read(&mut request, &options(), Wire { http2: false, tls: true }).unwrap();
+            read(&mut request, &options(), true).unwrap();
             assert_eq!((request.authority.as_str(), request.path.as_str()), (host, path));
         }
     }
@@ -722,7 +700,7 @@ mod tests {
     fn nominated_headers_go_and_te_keeps_its_trailers() {
         let lines = [("connection", "x-a, te"), ("x-a", "1"), ("te", "trailers, deflate"), ("x-b", "2")];
         let mut request = request("GET", "/", &lines);
-        read(&mut request, &options(), Wire { http2: false, tls: true }).unwrap();
+        read(&mut request, &options(), true).unwrap();
         let names: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(names, [("connection", "x-a, te"), ("te", "trailers"), ("x-b", "2")]);

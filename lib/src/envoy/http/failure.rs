@@ -26,7 +26,9 @@ pub fn failed(
 ) -> LocalReply {
     let (cluster, origin) = match &branch.outcome {
         HttpOutcome::Forward(forward) => (Some(&forward.cluster), forward.origin.clone()),
-        HttpOutcome::Reply(_) | HttpOutcome::Unknown { .. } => (None, Origin::default("the upstream failed")),
+        HttpOutcome::Reply(_) | HttpOutcome::Reset(_) | HttpOutcome::Unknown { .. } => {
+            (None, Origin::default("the upstream failed"))
+        }
     };
     let mut answer = Answer::new(503, failure.body.clone(), failure.details.clone(), origin);
     answer.flags = branch.fault_delay.iter().map(|_| ResponseFlag::DelayInjected).collect();

@@ -35,7 +35,7 @@ pub fn respond(
     }
     let cluster = match &branch.outcome {
         HttpOutcome::Forward(forward) => forward.cluster.as_str(),
-        HttpOutcome::Reply(_) | HttpOutcome::Unknown { .. } => "",
+        HttpOutcome::Reply(_) | HttpOutcome::Reset(_) | HttpOutcome::Unknown { .. } => "",
     };
     let tried = branch.tried(upstream);
     let hashed = route_origin(decision);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use smol_str::{SmolStr, ToSmolStr as _, format_smolstr};
 
+use super::duration::{self, GRPC_TIMEOUT};
 use super::filter::Flight;
 use super::local_reply::Answer;
 use super::{Stream, codec, formatter, operations, redirect, response, rewrite, sanitize, tracing};
@@ -146,6 +147,9 @@ fn forward<X: Xds + ?Sized>(
         answer.attempts = 1;
         return flight.answered(decision, answer.flag(ResponseFlag::NoHealthyUpstream));
     }
+    if let Some(answer) = duration::exceeded(action, &flight.request) {
+        return flight.answered(decision, answer);
+    }
     let mirrors = mirrors(stream, decision, action, timeout, &flight.request);
     let set_cookies = cookies(action, &found, &flight.request);
     tracing::inject(&decision.http_connection_manager, &mut flight.request.headers, &mut flight.ledger);
@@ -199,8 +203,10 @@ fn timeout(
 ) -> (Duration, Duration) {
     let grpc = decision.downstream.grpc;
     let mut limit = match action.max_grpc_timeout {
+        // The limit is the stream's. Envoy: `router.cc: RouteEntry::usingNewTimeouts`.
+        _ if action.max_stream_duration.is_some() => Duration::ZERO,
         Some(most) if grpc => {
-            let asked = headers::get(&request.headers, "grpc-timeout").and_then(|t| grpc_timeout(t));
+            let asked = headers::get(&request.headers, GRPC_TIMEOUT).and_then(|text| duration::parse(text));
             let asked = asked.unwrap_or_default();
             if !most.is_zero() && (asked.is_zero() || asked > most) { most } else { asked }
         }
@@ -225,10 +231,11 @@ fn timeout(
     }
     let expected = if per_try.is_zero() { limit } else { per_try };
     tell_timeout(decision, action, expected, &mut request.headers, ledger);
-    if !expected.is_zero() && grpc && action.max_grpc_timeout.is_some() {
+    let told = action.max_grpc_timeout.is_some() && action.max_stream_duration.is_none();
+    if !expected.is_zero() && grpc && told {
         let hand = Hand { by: By::Istio, origin: &action.timeout_origin };
-        let value = format_smolstr!("{}m", expected.as_millis());
-        headers::set(&mut request.headers, ledger, "grpc-timeout", literal(value), hand);
+        let value = literal(duration::format(expected));
+        headers::set(&mut request.headers, ledger, GRPC_TIMEOUT, value, hand);
     }
     (limit, per_try)
 }
@@ -248,22 +255,6 @@ fn tell_timeout(
     headers::set(lines, ledger, EXPECTED_TIMEOUT, literal(limit.as_millis().to_smolstr()), hand);
 }
 
-/// A gRPC timeout: at most eight digits and a unit. Envoy: `grpc/common.cc: Common::getGrpcTimeout`.
-fn grpc_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let count: u64 = digits.parse().ok().filter(|count| *count <= 99_999_999)?;
-    // Envoy rounds up to milliseconds.
-    Some(match unit {
-        "H" => Duration::from_secs(count.saturating_mul(3600)),
-        "M" => Duration::from_secs(count.saturating_mul(60)),
-        "S" => Duration::from_secs(count),
-        "m" => Duration::from_millis(count),
-        "u" => Duration::from_millis(count.div_ceil(1000)),
-        "n" => Duration::from_millis(count.div_ceil(1_000_000)),
-        _ => return None,
-    })
-}
-
 /// Header operations from the most specific level to the least, then host and path.
 ///
 /// Envoy: `config_impl.cc: RouteEntryImplBase::finalizeRequestHeaders`.
@@ -277,7 +268,7 @@ pub(crate) fn finalize(
     let Flight { request, ledger, weighted, delay, .. } = flight;
     for (place, level) in response::levels(decision, weighted.as_ref()).into_iter().enumerate() {
         if let Some(level) = level {
-            let HttpRequest { method, path, authority, scheme, headers: lines, no_host } = request;
+            let HttpRequest { method, path, authority, scheme, headers: lines, no_host, body } = request;
             operations::request(level, lines, ledger, |lines, text| {
                 if !text.contains('%') {
                     return literal(text.clone());
@@ -289,6 +280,7 @@ pub(crate) fn finalize(
                     scheme: scheme.clone(),
                     headers: lines.clone(),
                     no_host: *no_host,
+                    body: *body,
                 };
                 let values = formatter::Values {
                     request: &now,

@@ -88,6 +88,7 @@ fn case(mut fields: Fields) -> Result<Case, RouterCheckError> {
         scheme: Some(scheme),
         headers,
         no_host: false,
+        body: crate::envoy::Body::Declared,
     };
     let response = header_values(&mut input, "additional_response_headers")?;
     let random_value = input.unsigned("random_value")?.unwrap_or_default();

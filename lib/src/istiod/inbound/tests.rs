@@ -374,7 +374,7 @@ fn what_is_not_modelled_stands_in_front() {
 }
 
 #[test]
-fn the_time_that_a_grpc_client_asks_for_limits_its_stream_and_is_not_rewritten() {
+fn the_time_that_a_grpc_client_asks_for_limits_its_stream() {
     let day = "2025-01-01T00:00:00Z";
     let manifests = format!("{POD}{}", service("a", day, "{name: grpc, port: 80, targetPort: 8080}"));
     let listener = virtual_inbound(&Setup::new(manifests).proxy());

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::{Flight, Walk};
-use crate::envoy::request::{ApplicationProtocol, HttpRequest, Transport};
+use crate::envoy::request::{ApplicationProtocol, Body, HttpRequest, Transport};
 use crate::envoy::xds::Capture;
 use crate::mesh::ProxyKind;
 use crate::origin::Origin;
@@ -367,6 +367,16 @@ fn message(query: &Query) -> HttpRequest {
         None if removed => (SmolStr::default(), true),
         None => (target.authority.clone(), false),
     };
+    let chunked = headers
+        .iter()
+        .any(|(name, value)| name == "transfer-encoding" && value.eq_ignore_ascii_case("chunked"));
+    if chunked && query.headers.iter().all(|(name, _)| name != "content-length") {
+        // Chunks tell the length by themselves.
+        headers.retain(|(name, _)| name != "content-length");
+    }
+    if query.http_version == HttpVersion::Http2 {
+        headers = headers.into_iter().filter_map(over_http2).collect();
+    }
     HttpRequest {
         method: query.method.clone(),
         path: query.request_target.clone().unwrap_or_else(|| target.path.clone()),
@@ -375,5 +385,18 @@ fn message(query: &Query) -> HttpRequest {
             .then(|| SmolStr::new_static(if target.scheme.is_tls() { "https" } else { "http" })),
         headers,
         no_host,
+        body: Body::Bytes(query.body_bytes.unwrap_or_default()),
+    }
+}
+
+/// A header as curl sends it over HTTP/2, which has none of the connection's own. curl: `http.c: Curl_http_req_to_h2`.
+fn over_http2((name, value): (SmolStr, SmolStr)) -> Option<(SmolStr, SmolStr)> {
+    let is_trailers = |token: &str| {
+        token.split(';').next().is_some_and(|token| token.trim().eq_ignore_ascii_case("trailers"))
+    };
+    match name.as_str() {
+        "upgrade" | "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" => None,
+        "te" => value.split(',').any(is_trailers).then(|| (name, SmolStr::new_static("trailers"))),
+        _ => Some((name, value)),
     }
 }

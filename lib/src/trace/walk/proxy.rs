@@ -10,7 +10,9 @@ use crate::diagnostic::Code;
 use crate::envoy::decision::{Forward, TcpDecision};
 use crate::envoy::recorder::{self, NoRecord, Record, StepKind as Recorded};
 use crate::envoy::xds::Capture;
-use crate::envoy::{ConnectionOutcome, Decision, HttpDecision, HttpOutcome, Transport, decide, upstream};
+use crate::envoy::{
+    ConnectionOutcome, Decision, Ends, HttpDecision, HttpOutcome, Reset, Transport, decide, upstream,
+};
 use crate::origin::Origin;
 use crate::trace::contract::{Failed, Fidelity, HopKind, NearMiss, Note, StepKind};
 use crate::trace::near_miss;
@@ -208,7 +210,9 @@ impl Walk<'_> {
                 let name = smol_str::format_smolstr!("delay {delay:?}");
                 walk.step(StepKind::Fault, &name, origin, None);
             }
-            if let Some(visit) = walk.path.last_mut() {
+            // What does not get an answer here is a connection that fails, for whoever made it.
+            let answers = !matches!(branch.outcome, HttpOutcome::Reset(_));
+            if let Some(visit) = walk.path.last_mut().filter(|_| answers) {
                 visit.turn = Some(Turn { decision: decision.clone(), branch: way });
             }
             match &branch.outcome {
@@ -221,6 +225,7 @@ impl Walk<'_> {
                     }
                     walk.answered(reply);
                 }
+                HttpOutcome::Reset(reset) => walk.reset(reset),
                 HttpOutcome::Unknown { reason, cluster, origin } => {
                     if let Some(cluster) = cluster {
                         walk.step(StepKind::Cluster, cluster, origin, None);
@@ -240,6 +245,21 @@ impl Walk<'_> {
                 }
             }
         });
+    }
+
+    /// A proxy ends the request, or the connection that it came by.
+    fn reset(&mut self, reset: &Reset) {
+        let Reset { ends, status, flags, details, origin } = reset;
+        self.log(Some(*status), flags, details);
+        let (failure, what) = match ends {
+            Ends::Connection => (upstream::Failure::ConnectionTermination, "the connection is closed"),
+            Ends::Stream => (upstream::Failure::StreamReset, "the stream is reset"),
+        };
+        let reason = match origin {
+            Origin::Default(rule) => format!("{what}: {rule}"),
+            Origin::Field { .. } => format!("{what}: {details}"),
+        };
+        self.failed(&Failure::at_proxy(failure, reason).logged(flags, details));
     }
 
     fn send(

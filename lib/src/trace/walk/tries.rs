@@ -21,7 +21,7 @@ pub(super) fn taken(visit: &Visit) -> Option<&HttpBranch> {
 pub(super) fn forwarded(visit: &Visit) -> Option<&Forward> {
     match &taken(visit)?.outcome {
         HttpOutcome::Forward(forward) => Some(forward),
-        HttpOutcome::Reply(_) | HttpOutcome::Unknown { .. } => None,
+        HttpOutcome::Reply(_) | HttpOutcome::Reset(_) | HttpOutcome::Unknown { .. } => None,
     }
 }
 

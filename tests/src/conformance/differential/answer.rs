@@ -122,6 +122,7 @@ fn request(sent: &Sent) -> HttpRequest {
         scheme: None,
         headers,
         no_host: false,
+        body: dryroute::envoy::Body::Declared,
     }
 }
 
@@ -232,6 +233,12 @@ fn branch_fields(http: &HttpDecision, branch: &HttpBranch) -> Vec<(&'static str,
             out.push(("location", json!(reply.location().unwrap_or_default())));
             out.push(("body", json!(reply.response.body.as_str())));
             out.push(("response_headers", lines(&reply.response.headers)));
+        }
+        HttpOutcome::Reset(reset) => {
+            list.extend(&reset.flags);
+            out.push(("status", json!(reset.status)));
+            out.push(("flags", flags(&list)));
+            out.push(("details", json!(reset.details.as_str())));
         }
         HttpOutcome::Unknown { reason, .. } => out.push(("outcome", json!(format!("unknown: {reason}")))),
     }
