@@ -6,13 +6,17 @@
 
 mod action;
 mod cases;
+mod conditions;
 mod config;
 mod coverage;
 mod fields;
+mod host_matcher;
 mod matchers;
 mod schema;
 mod text_format;
 mod text_print;
+mod uri_template;
+mod weights;
 
 pub use self::coverage::CoverageMeasure;
 
@@ -26,9 +30,9 @@ use self::cases::{Case, Expected};
 use self::config::Table;
 use self::coverage::{Aspect, Coverage};
 use self::matchers::HeaderCondition;
-use super::config::{Action, StringMatcher};
+use super::config::{Action, Route, StringMatcher};
 use super::headers::Headers;
-use super::http::routed::{self, Question, Routed, Taken};
+use super::http::routed::{self, Question, Routed, Taken, WeightedChoice};
 use super::matching;
 use super::request::HttpRequest;
 
@@ -231,13 +235,18 @@ pub fn check(table: &RouteTable, tests: &RouteTests, measure: CoverageMeasure) -
     let mut coverage = Coverage::default();
     let mut results = Vec::with_capacity(tests.0.len());
     for case in &tests.0 {
-        let configuration = table.active(&case.runtime, case.random_value);
+        let configuration = table.active(case);
         let routed = routed::ask(Question {
             configuration: &configuration,
             request: case.request.clone(),
             response: case.response.clone(),
             metadata: &case.metadata,
-            random_value: case.random_value,
+            host: table
+                .vhost_header
+                .as_ref()
+                .map(|header| matching::values(header, &case.request).next().cloned().unwrap_or_default()),
+            most_specific_wins: table.most_specific_wins,
+            weights: &Chosen { table, case },
         });
         let mut run = Run { table, case, routed: &routed, failures: Vec::new(), coverage: &mut coverage };
         run.expectations();
@@ -247,6 +256,23 @@ pub fn check(table: &RouteTable, tests: &RouteTests, measure: CoverageMeasure) -
         tests: results,
         coverage: coverage.percentage(table, measure),
         missing: coverage.missing(table, measure),
+    }
+}
+
+/// What chooses weighted clusters in a test.
+struct Chosen<'a> {
+    table: &'a Table,
+    case: &'a Case,
+}
+
+impl WeightedChoice for Chosen<'_> {
+    fn number(&self, route: &Arc<Route>) -> u64 {
+        let random = self.case.random_value;
+        self.table.route(route).map_or(random, |entry| entry.weights.number(&self.case.request, random))
+    }
+
+    fn cluster(&self, route: &Arc<Route>, place: usize) -> Option<SmolStr> {
+        self.table.route(route)?.weights.cluster(place, &self.case.request)
     }
 }
 
@@ -374,8 +400,7 @@ impl Run<'_> {
         let host = self.routed.virtual_host.as_ref().and_then(|host| self.table.host(host));
         let clusters = host.map_or(&[][..], |host| &host.virtual_clusters);
         let request = &self.routed.request;
-        let fits =
-            clusters.iter().find(|cluster| cluster.headers.iter().all(|m| matching::header(m, request)));
+        let fits = clusters.iter().find(|cluster| cluster.headers.iter().all(|m| m.is_met(request)));
         match fits {
             Some(cluster) => cluster.name.clone(),
             None if clusters.is_empty() => SmolStr::default(),
@@ -387,30 +412,18 @@ impl Run<'_> {
         let (Taken::Forward { route, .. } | Taken::Answer { route, .. }) = &self.routed.taken else {
             return None;
         };
-        let routes = self.table.hosts.iter().flat_map(|host| &host.routes);
-        let found = routes.into_iter().find(|entry| Arc::ptr_eq(&entry.route, &route.1))?;
+        let found = self.table.route(&route.1)?;
         found.metadata.get(namespace)?.get(key)?.as_str().map(SmolStr::new)
     }
 
     /// Compares a header. Envoy: `router_check/router.cc: RouterCheckTool::matchHeaderField`.
     fn header(&mut self, condition: &HeaderCondition, subject: &HttpRequest, test_type: &str) {
+        if condition.is_met(subject) {
+            return;
+        }
         let HeaderCondition { matcher, range, name, kind, inverted } = condition;
         // What is shown is the first line.
         let value = matching::values(&matcher.name, subject).next();
-        let held = match range {
-            None => matching::header(matcher, subject),
-            // A header that is missing is in no range, inverted or not. Lines are tested as those of other conditions.
-            Some((start, end)) => {
-                value.is_some() && {
-                    let within =
-                        |line: &SmolStr| line.parse().is_ok_and(|number| (*start..*end).contains(&number));
-                    matching::values(&matcher.name, subject).any(within) != matcher.invert_match
-                }
-            }
-        };
-        if held {
-            return;
-        }
         let actual = format!("{name}: {}", value.map_or("NULL", SmolStr::as_str));
         let (expected, actual, inverted) = match (&matcher.matcher, range) {
             (Some(StringMatcher::Exact(text)), None) => (Some(format!("{name}: {text}")), actual, *inverted),
@@ -433,7 +446,7 @@ fn response(lines: &Headers) -> HttpRequest {
         scheme: None,
         headers: lines.clone(),
         no_host: false,
-        body: super::request::Body::Declared,
+        body: crate::envoy::Body::Declared,
     }
 }
 
@@ -443,189 +456,4 @@ fn seconds(duration: std::time::Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TABLE: &str = "
-virtual_hosts:
-- name: shop
-  domains: [shop.test]
-  require_tls: EXTERNAL_ONLY
-  routes:
-  - match: {prefix: /pay, grpc: {}}
-    route: {cluster: grpc}
-  - match: {prefix: /pay}
-    route:
-      weighted_clusters: {clusters: [{name: one, weight: 30}, {name: none, weight: 0}, {name: two, weight: 70}]}
-  - match: {prefix: /old, runtime_fraction: {runtime_key: k, default_value: {numerator: 30}}}
-    redirect: {path_redirect: /new, response_code: FOUND}
-  - match: {prefix: /}
-    route: {cluster_header: ':authority', prefix_rewrite: /root/}
-  virtual_clusters:
-  - name: paying
-    headers: [{name: ':method', string_match: {exact: POST}}]
-";
-
-    fn run(input: &str, validate: &str) -> RouterCheckReport {
-        let tests = format!("tests: [{{test_name: t, input: {{{input}}}, validate: {{{validate}}}}}]");
-        check(
-            &RouteTable::parse(TABLE).unwrap(),
-            &RouteTests::parse(&tests).unwrap(),
-            CoverageMeasure::Routes,
-        )
-    }
-
-    #[test]
-    fn expectations_hold_or_fail_by_what_the_route_table_does() {
-        let get = "authority: shop.test, method: GET, ssl: true";
-        for (input, holds, fails) in [
-            ("path: /pay, random_value: 129", "cluster_name: one", "cluster_name: two"),
-            ("path: /pay, random_value: 30", "cluster_name: two", "cluster_name: none"),
-            ("path: /a", "cluster_name: shop.test, path_rewrite: /root/a", "path_rewrite: /a"),
-            ("path: /a", "virtual_cluster_name: other", "virtual_cluster_name: paying"),
-            ("path: /a", "path_redirect: '', code_redirect: 0", "code_redirect: 301"),
-            ("path: /old, runtime: k, random_value: 29", "code_redirect: 302", "code_redirect: 301"),
-            ("path: /old, runtime: k, random_value: 30", "cluster_name: shop.test", "code_redirect: 302"),
-            ("path: /old", "cluster_name: shop.test", "cluster_name: ''"),
-            (
-                "path: /pay, additional_request_headers: [{key: Content-Type, value: application/grpc+proto}]",
-                "cluster_name: grpc",
-                "cluster_name: two",
-            ),
-            (
-                "path: /old, runtime: k",
-                "path_redirect: 'https://shop.test/new', cluster_name: ''",
-                "path_redirect: ''",
-            ),
-        ] {
-            let input = format!("{get}, {input}");
-            assert!(run(&input, holds).passed(), "{input} {holds} {:?}", run(&input, holds));
-            assert!(!run(&input, fails).passed(), "{input} {fails}");
-        }
-    }
-
-    #[test]
-    fn only_clients_outside_are_sent_to_https() {
-        let get = "authority: shop.test, method: GET, path: /a";
-        assert!(run(get, "path_redirect: 'https://shop.test/a', code_redirect: 301").passed());
-        assert!(run(&format!("{get}, internal: true"), "cluster_name: shop.test").passed());
-    }
-
-    #[test]
-    fn a_field_that_is_not_supported_is_named() {
-        let host = "virtual_hosts: [{name: a, domains: ['*'], routes: [{match: {prefix: /}, ";
-        for (text, field) in [
-            ("vhds: {}".to_owned(), "vhds"),
-            (
-                format!(
-                    "{host} route: {{cluster: a, retry_policy: {{}}, inline_cluster_specifier_plugin: {{}}}}}}]}}]"
-                ),
-                "virtual_hosts[0].routes[0].route.inline_cluster_specifier_plugin",
-            ),
-            (
-                format!("{host} filter_action: {{}}, route: {{cluster: a}}}}]}}]"),
-                "virtual_hosts[0].routes[0].filter_action",
-            ),
-        ] {
-            let error = RouteTable::parse(&text).unwrap_err();
-            assert_eq!(error, RouterCheckError::Unsupported { field: field.into() }, "{text}");
-        }
-        let tests =
-            "tests: [{test_name: t, input: {authority: a, path: /, method: GET}, validate: {nothing: a}}]";
-        let error = RouteTests::parse(tests).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "tests[0].validate.nothing: there is no such field, or it is not supported"
-        );
-    }
-
-    #[test]
-    fn a_redirect_that_rewrites_the_path_rewrites_the_request() {
-        let table = "
-virtual_hosts:
-- name: shop
-  domains: ['*']
-  routes:
-  - {match: {prefix: /old}, redirect: {prefix_rewrite: /new, host_redirect: b.test}}
-";
-        let tests = "
-tests:
-- test_name: t
-  input: {authority: a.test, path: '/old/x?y', method: GET}
-  validate:
-    path_redirect: http://b.test/new/x?y
-    request_header_fields: [{key: ':path', value: '/new/x?y'}, {key: x-envoy-original-path, value: '/old/x?y'}]
-    response_header_fields: [{key: ':status', value: '301'}, {key: nothing, value: ''}]
-";
-        let report = check(
-            &RouteTable::parse(table).unwrap(),
-            &RouteTests::parse(tests).unwrap(),
-            CoverageMeasure::Routes,
-        );
-        assert_eq!(report.tests[0].failures, []);
-    }
-
-    #[test]
-    fn coverage_is_measured_in_three_ways() {
-        let input = "authority: shop.test, method: GET, ssl: true, path: /pay, random_value: 129";
-        let tests = format!(
-            "tests: [{{test_name: t, input: {{{input}}}, validate: {{cluster_name: one, host_rewrite: shop.test}}}}]"
-        );
-        let text = |measure| {
-            let tests = RouteTests::parse(&tests).unwrap();
-            check(&RouteTable::parse(TABLE).unwrap(), &tests, measure).text(ShownTests::None)
-        };
-        assert_eq!(text(CoverageMeasure::Routes), "Current route coverage: 16.6667%\n");
-        assert_eq!(
-            text(CoverageMeasure::RoutesByName),
-            "Missing test for host: shop, route name: -0.0\n\
-             Missing test for host: shop, route name: -0.2\n\
-             Missing test for host: shop, route name: -0.3\n\
-             Current route coverage: 16.6667%\n"
-        );
-        let text = text(CoverageMeasure::Expectations);
-        assert!(
-            text.starts_with("Missing test for host: shop, route: prefix: \"/pay\"\ngrpc {\n}\n\n"),
-            "{text}"
-        );
-        assert!(text.ends_with("Current route coverage: 6.66667%\n"), "{text}");
-    }
-
-    #[test]
-    fn a_table_without_routes_has_no_coverage() {
-        let table = RouteTable::parse("virtual_hosts: []").unwrap();
-        let tests = "tests: [{test_name: t, input: {authority: a, path: /, method: GET}, validate: {cluster_name: ''}}]";
-        let report = check(&table, &RouteTests::parse(tests).unwrap(), CoverageMeasure::Routes);
-        assert_eq!(report.text(ShownTests::None), "Current route coverage: -nan%\n");
-    }
-
-    #[test]
-    fn what_does_not_matter_to_a_route_table_is_passed_over() {
-        let table = "virtual_hosts: [{name: a, domains: ['*'], retry_policy: {}, routes: [{match: {prefix: /}, decorator: {},
-            route: {cluster: a, retry_policy: {}, hash_policy: []}}]}]";
-        assert!(RouteTable::parse(table).is_ok());
-    }
-
-    #[test]
-    fn what_envoy_refuses_is_refused() {
-        for text in [
-            "virtual_hosts: [{name: a, domains: []}]",
-            "virtual_hosts: [{name: a, domains: [b]}, {name: b, domains: [B]}]",
-            "virtual_hosts: [{name: a, domains: [b], routes: [{match: {prefix: /, path: /}, route: {cluster: a}}]}]",
-            "virtual_hosts: [{name: a, domains: [b], routes: [{match: {prefix: /}}]}]",
-            "virtual_hosts: [{name: a, domains: [b], routes: [{match: {safe_regex: {regex: '('}}, route: {cluster: a}}]}]",
-            "virtual_hosts: {",
-        ] {
-            assert!(RouteTable::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn percentages_have_six_digits() {
-        for (number, text) in
-            [(100.0, "100"), (700.0 / 11.0, "63.6364"), (100.0 / 3.0, "33.3333"), (0.0, "0"), (50.0, "50")]
-        {
-            assert_eq!(percentage(number), text);
-        }
-    }
-}
+mod tests;

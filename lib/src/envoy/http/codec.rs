@@ -65,7 +65,7 @@ pub(crate) fn read(
     let most = options.max_request_headers_kb as usize * 1024;
     let size = head_size(request);
     let first = request.method.len() + request.path.len();
-    if !wire.http2 && (request.path.starts_with(BLANK) || request.path.ends_with(BLANK)) {
+    if request.path.starts_with(BLANK) || request.path.ends_with(BLANK) {
         request.path = request.path.trim_matches(BLANK).into();
     }
     // The first line is looked at as soon as it is there; what arrives with the end of the head is looked at as a whole.

@@ -98,6 +98,7 @@ mod tests {
             scheme: Some("http".into()),
             no_host: false,
             headers: Vec::new(),
+            body: crate::envoy::Body::Declared,
         };
         let mut action = RedirectAction {
             host_redirect: None,

@@ -35,8 +35,20 @@ pub(crate) struct Question<'a> {
     pub(crate) response: Headers,
     /// Dynamic metadata.
     pub(crate) metadata: &'a Metadata,
+    /// The host by which virtual hosts are looked for, where it is not the request's own; empty finds none.
+    pub(crate) host: Option<SmolStr>,
+    /// Whether the header operations of routes come last, and thus win (`most_specific_header_mutations_wins`).
+    pub(crate) most_specific_wins: bool,
     /// What chooses among weighted clusters.
-    pub(crate) random_value: u64,
+    pub(crate) weights: &'a dyn WeightedChoice,
+}
+
+/// What chooses among weighted clusters.
+pub(crate) trait WeightedChoice {
+    /// The number that chooses.
+    fn number(&self, route: &Arc<Route>) -> u64;
+    /// The name of the cluster at a place, where it is not written there.
+    fn cluster(&self, route: &Arc<Route>, place: usize) -> Option<SmolStr>;
 }
 
 /// What a route table makes of a request.
@@ -82,9 +94,10 @@ pub(crate) enum Taken {
 
 /// Asks a route table.
 pub(crate) fn ask(question: Question<'_>) -> Routed {
-    let Question { configuration, request, response, metadata, random_value } = question;
+    let Question { configuration, request, response, metadata, host, most_specific_wins, weights } = question;
     let ignore_port = configuration.ignore_port_in_host_matching;
-    let virtual_host = domain::find(&configuration.virtual_hosts, &request.authority, ignore_port).cloned();
+    let host = host.as_ref().unwrap_or(&request.authority);
+    let virtual_host = domain::find(&configuration.virtual_hosts, host, ignore_port).cloned();
     let choice = virtual_host
         .as_ref()
         .map_or(Choice::NoRoute, |host| choose(host, Subject { request: &request, metadata }));
@@ -95,7 +108,9 @@ pub(crate) fn ask(question: Question<'_>) -> Routed {
             let location = format_smolstr!("https://{}{}", out.request.authority, out.request.path);
             out.taken = Taken::TlsRedirect { location };
         }
-        Choice::Route(index, route) => take(&mut out, configuration, (index, route), random_value),
+        Choice::Route(index, route) => {
+            take(&mut out, configuration, (index, route), most_specific_wins, weights);
+        }
     }
     out
 }
@@ -105,11 +120,21 @@ fn take(
     out: &mut Routed,
     configuration: &Arc<RouteConfiguration>,
     taken: (usize, Arc<Route>),
-    random_value: u64,
+    most_specific_wins: bool,
+    weights: &dyn WeightedChoice,
 ) {
     let mut decision = decision(configuration, out);
     decision.route = Some(taken.clone());
     let route = &taken.1;
+    if most_specific_wins {
+        // Levels are applied from the route to the configuration; the other way round, these two change places.
+        let headers = &configuration.headers;
+        let last = Route { headers: headers.clone(), ..Route::clone(route) };
+        decision.route = Some((taken.0, Arc::new(last)));
+        let first =
+            RouteConfiguration { headers: route.headers.clone(), ..RouteConfiguration::clone(configuration) };
+        decision.route_configuration_found = Some(Arc::new(first));
+    }
     match &route.action {
         Action::None => {}
         Action::Redirect(action) => {
@@ -125,11 +150,13 @@ fn take(
         }
         Action::Route(action) => {
             let weighted = match &action.cluster {
-                ClusterSpecifier::WeightedClusters(clusters) => pick(clusters, random_value),
+                ClusterSpecifier::WeightedClusters(clusters) => pick(clusters, weights.number(route)),
                 ClusterSpecifier::Cluster(_) | ClusterSpecifier::ClusterHeader(_) => None,
             };
             let entry = weighted.map(|(_, entry)| entry.clone());
-            let cluster = router::cluster_of(route, entry.as_ref(), &out.request).unwrap_or_default();
+            let named = weighted.and_then(|(place, _)| weights.cluster(route, place));
+            let cluster = named.or_else(|| router::cluster_of(route, entry.as_ref(), &out.request));
+            let cluster = cluster.unwrap_or_default();
             let mut flight = Flight {
                 probability: 1.0,
                 request: out.request.clone(),

@@ -10,7 +10,9 @@ use smol_str::SmolStr;
 use super::RouterCheckError;
 use super::config::{WRITTEN, header_operations};
 use super::fields::Fields;
-use super::matchers;
+use super::uri_template::UriTemplate;
+use super::weights::{Hashed, Weights};
+use super::{matchers, weights};
 use crate::envoy::config::{
     Action, ClusterSpecifier, DirectResponseAction, HostRewrite, PathRedirect, RedirectAction, RouteAction,
     WeightedCluster,
@@ -18,10 +20,22 @@ use crate::envoy::config::{
 use crate::origin::Origin;
 
 /// The one action of a route.
-pub(super) fn action(fields: &mut Fields) -> Result<Action, RouterCheckError> {
+pub(super) fn action(
+    fields: &mut Fields,
+    template: Option<&UriTemplate>,
+) -> Result<(Action, Weights), RouterCheckError> {
     let mut found = Vec::new();
+    let mut weights = Weights::default();
     if let Some(inner) = fields.message("route")? {
-        found.push(Action::Route(Box::new(route(inner)?)));
+        let (action, read) = route(inner, template)?;
+        weights = read;
+        found.push(Action::Route(Box::new(action)));
+    }
+    // What is for others than proxies is a route to no cluster. Envoy: `config_impl.cc: RouteEntryImplBase::routeEntry`.
+    for name in ["non_forwarding_action", "filter_action"] {
+        if fields.take(name).is_some() {
+            found.push(Action::Route(Box::new(plain(ClusterSpecifier::Cluster(SmolStr::default())))));
+        }
     }
     if let Some(inner) = fields.message("redirect")? {
         found.push(Action::Redirect(Box::new(redirect(inner)?)));
@@ -29,8 +43,32 @@ pub(super) fn action(fields: &mut Fields) -> Result<Action, RouterCheckError> {
     if let Some(inner) = fields.message("direct_response")? {
         found.push(Action::DirectResponse(direct_response(inner)?));
     }
-    one(found, fields.path(), "action")?
-        .ok_or_else(|| RouterCheckError::Missing { field: fields.at("route") })
+    let action = one(found, fields.path(), "action")?
+        .ok_or_else(|| RouterCheckError::Missing { field: fields.at("route") })?;
+    Ok((action, weights))
+}
+
+/// Envoy's default.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A route to a cluster, and nothing else.
+fn plain(cluster: ClusterSpecifier) -> RouteAction {
+    RouteAction {
+        cluster,
+        cluster_not_found_response_code: 503,
+        prefix_rewrite: None,
+        regex_rewrite: None,
+        host_rewrite: HostRewrite::None,
+        append_x_forwarded_host: false,
+        timeout: TIMEOUT,
+        max_grpc_timeout: None,
+        max_stream_duration: None,
+        retry_policy: None,
+        request_mirror_policies: Vec::new(),
+        hash_policy: Vec::new(),
+        rewrite_origin: None,
+        timeout_origin: Origin::default("route table check: timeout"),
+    }
 }
 
 /// The only one of what excludes each other.
@@ -41,13 +79,20 @@ fn one<T>(mut found: Vec<T>, field: &str, what: &'static str) -> Result<Option<T
     Ok(found.pop())
 }
 
-fn route(mut fields: Fields) -> Result<RouteAction, RouterCheckError> {
+fn route(
+    mut fields: Fields,
+    template: Option<&UriTemplate>,
+) -> Result<(RouteAction, Weights), RouterCheckError> {
     let path = fields.path().to_owned();
+    let hashed = fields.messages("hash_policy", weights::hash_policy)?;
+    let mut weights = Weights::default();
     let mut clusters = Vec::new();
     clusters.extend(fields.text("cluster")?.map(ClusterSpecifier::Cluster));
     clusters.extend(fields.text("cluster_header")?.map(|name| ClusterSpecifier::ClusterHeader(lower(&name))));
     if let Some(inner) = fields.message("weighted_clusters")? {
-        clusters.push(ClusterSpecifier::WeightedClusters(weighted_clusters(inner)?));
+        let (weighted, read) = weighted_clusters(inner, hashed)?;
+        weights = read;
+        clusters.push(ClusterSpecifier::WeightedClusters(weighted));
     }
     let cluster = one(clusters, &path, "cluster specifier")?
         .ok_or_else(|| RouterCheckError::Missing { field: fields.at("cluster") })?;
@@ -60,20 +105,29 @@ fn route(mut fields: Fields) -> Result<RouteAction, RouterCheckError> {
     hosts.extend(fields.boolean("auto_host_rewrite")?.filter(|on| *on).map(|_| HostRewrite::Auto));
     let prefix_rewrite = fields.text("prefix_rewrite")?.filter(|text| !text.is_empty());
     let regex_rewrite = fields.message("regex_rewrite")?.map(matchers::substitution).transpose()?;
-    if prefix_rewrite.is_some() && regex_rewrite.is_some() {
+    let field = fields.at("path_rewrite_policy");
+    let by_template = match (fields.message("path_rewrite_policy")?, template) {
+        (None, _) => None,
+        (Some(inner), Some(template)) => Some(template.rewrite(inner)?),
+        (Some(_), None) => {
+            let reason = "it goes with a path_match_policy".to_owned();
+            return Err(RouterCheckError::Invalid { field, reason });
+        }
+    };
+    let rewrites = [prefix_rewrite.is_some(), regex_rewrite.is_some(), by_template.is_some()];
+    if rewrites.into_iter().filter(|given| *given).count() > 1 {
         return Err(RouterCheckError::Several { field: path, what: "path rewrite" });
     }
+    let regex_rewrite = regex_rewrite.or(by_template);
     let append_x_forwarded_host = fields.boolean("append_x_forwarded_host")?.unwrap_or_default();
     let timeout = match fields.take("timeout") {
-        // Envoy's default.
-        None => Duration::from_secs(15),
+        None => TIMEOUT,
         Some(value) => duration(fields.at("timeout"), value)?,
     };
     fields.pass_over(&[
         "cors",
         "early_data_policy",
         "flush_timeout",
-        "hash_policy",
         "hedge_policy",
         "idle_timeout",
         "include_vh_rate_limits",
@@ -92,47 +146,60 @@ fn route(mut fields: Fields) -> Result<RouteAction, RouterCheckError> {
         "cluster_not_found_response_code",
     ]);
     fields.finish()?;
-    Ok(RouteAction {
-        cluster,
-        cluster_not_found_response_code: 503,
+    let action = RouteAction {
         prefix_rewrite,
         regex_rewrite,
         host_rewrite: one(hosts, &path, "host rewrite")?.unwrap_or_default(),
         append_x_forwarded_host,
         timeout,
-        max_grpc_timeout: None,
-        max_stream_duration: None,
-        retry_policy: None,
-        request_mirror_policies: Vec::new(),
-        hash_policy: Vec::new(),
-        rewrite_origin: None,
-        timeout_origin: Origin::default("route table check: timeout"),
-    })
+        ..plain(cluster)
+    };
+    Ok((action, weights))
 }
 
 fn lower(name: &str) -> SmolStr {
     name.to_ascii_lowercase().into()
 }
 
-fn weighted_clusters(mut fields: Fields) -> Result<Vec<WeightedCluster>, RouterCheckError> {
-    // The check tool's runtime has no weights, so those of the configuration count.
+fn weighted_clusters(
+    mut fields: Fields,
+    hashed: Vec<Hashed>,
+) -> Result<(Vec<WeightedCluster>, Weights), RouterCheckError> {
+    // The check tool's runtime has no weights, so those of the configuration count; so it is with their sum.
     fields.text("runtime_key_prefix")?;
-    let clusters = fields.messages("clusters", |mut fields| {
-        let name = fields.required("name")?;
+    fields.unsigned::<u32>("total_weight")?;
+    let header = fields.text("header_name")?.filter(|name| !name.is_empty()).map(|name| lower(&name));
+    let by_hash = fields.boolean("use_hash_policy")?.unwrap_or_default();
+    let read = fields.messages("clusters", |mut fields| {
+        let name = fields.text("name")?.filter(|name| !name.is_empty());
+        let cluster_header = fields.text("cluster_header")?.filter(|name| !name.is_empty());
+        let cluster_header = cluster_header.map(|name| lower(&name));
+        match (&name, &cluster_header) {
+            (None, None) => return Err(RouterCheckError::Missing { field: fields.at("name") }),
+            (Some(_), Some(_)) => {
+                let field = fields.path().to_owned();
+                return Err(RouterCheckError::Several { field, what: "cluster specifier" });
+            }
+            _ => {}
+        }
+        let name = name.unwrap_or_default();
         let weight = fields.unsigned("weight")?.unwrap_or_default();
         let host_rewrite_literal = fields.text("host_rewrite_literal")?;
         let headers = header_operations(&mut fields)?;
         fields.pass_over(&["metadata_match", "typed_per_filter_config"]);
         fields.finish()?;
-        Ok(WeightedCluster { name, weight, headers, host_rewrite_literal, origin: WRITTEN })
+        let cluster = WeightedCluster { name, weight, headers, host_rewrite_literal, origin: WRITTEN };
+        Ok((cluster, cluster_header))
     })?;
+    let (clusters, cluster_headers): (Vec<WeightedCluster>, _) = read.into_iter().unzip();
     let field = fields.at("clusters");
     fields.finish()?;
     if clusters.iter().all(|cluster| cluster.weight == 0) {
         let reason = "the weights sum up to 0".into();
         return Err(RouterCheckError::Invalid { field, reason });
     }
-    Ok(clusters)
+    let hashed = if by_hash { hashed } else { Vec::new() };
+    Ok((clusters, Weights { header, hashed, cluster_headers }))
 }
 
 fn redirect(mut fields: Fields) -> Result<RedirectAction, RouterCheckError> {
@@ -179,11 +246,18 @@ fn direct_response(mut fields: Fields) -> Result<DirectResponseAction, RouterChe
     let body = match fields.message("body")? {
         None => SmolStr::default(),
         Some(mut body) => {
-            let text = body.text("inline_string")?.unwrap_or_default();
+            let text = body.text("inline_string")?;
+            let bytes = body.bytes("inline_bytes")?;
+            let field = body.path().to_owned();
             body.finish()?;
-            text
+            if text.is_some() && bytes.is_some() {
+                return Err(RouterCheckError::Several { field, what: "body" });
+            }
+            text.or(bytes).unwrap_or_default()
         }
     };
+    // It writes a body of its own kind, which no expectation looks at.
+    fields.pass_over(&["body_format"]);
     fields.finish()?;
     Ok(DirectResponseAction { status, body, origin: WRITTEN })
 }

@@ -7,11 +7,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use smol_str::SmolStr;
+use smol_str::{SmolStr, StrExt as _};
 
+use super::cases::Case;
+use super::conditions::Condition;
 use super::fields::{Fields, camel_case};
+use super::host_matcher::HostMatcher;
+use super::matchers::HeaderCondition;
 use super::schema::ROUTE_MATCH;
-use super::{RouterCheckError, action, matchers, text_print};
+use super::uri_template::UriTemplate;
+use super::weights::Weights;
+use super::{RouterCheckError, action, conditions, matchers, text_print};
 use crate::envoy::config::{
     AppendAction, HeaderMatcher, HeaderOperations, HeaderRemoval, HeaderValueOption, PathSpecifier,
     RequireTls, Route, RouteConfiguration, RouteMatch, SafeRegex, StringMatcher, VirtualHost,
@@ -27,7 +33,7 @@ pub(super) struct VirtualCluster {
     /// The name.
     pub(super) name: SmolStr,
     /// Conditions; all have to hold.
-    pub(super) headers: Vec<HeaderMatcher>,
+    pub(super) headers: Vec<HeaderCondition>,
 }
 
 /// The part of requests that a route takes.
@@ -74,6 +80,10 @@ pub(super) struct TableRoute {
     pub(super) route: Arc<Route>,
     /// The part of requests it takes.
     pub(super) fraction: Option<RuntimeFraction>,
+    /// Conditions that the decision types do not hold.
+    pub(super) conditions: Vec<Condition>,
+    /// How a weighted cluster is chosen.
+    pub(super) weights: Weights,
     /// Metadata: a JSON object for each namespace.
     pub(super) metadata: Value,
     /// The conditions as protobuf text.
@@ -87,6 +97,8 @@ pub(super) struct TableHost {
     pub(super) host: Arc<VirtualHost>,
     /// All its routes.
     pub(super) routes: Vec<TableRoute>,
+    /// What chooses among the routes, where their order alone does not.
+    pub(super) matcher: Option<HostMatcher>,
     /// Virtual clusters.
     pub(super) virtual_clusters: Vec<VirtualCluster>,
 }
@@ -98,19 +110,34 @@ pub(super) struct Table {
     pub(super) configuration: Arc<RouteConfiguration>,
     /// Its virtual hosts.
     pub(super) hosts: Vec<TableHost>,
+    /// The header in which the host stands, where it is not the request's own.
+    pub(super) vhost_header: Option<SmolStr>,
+    /// Whether the header operations of routes come last, and thus win.
+    pub(super) most_specific_wins: bool,
 }
 
 impl Table {
     /// The route configuration in which only routes are that take part.
-    pub(super) fn active(&self, runtime: &str, random_value: u64) -> Arc<RouteConfiguration> {
+    pub(super) fn active(&self, case: &Case) -> Arc<RouteConfiguration> {
         let met = |route: &TableRoute| {
-            route.fraction.as_ref().is_none_or(|fraction| fraction.is_met(runtime, random_value))
+            let fraction = route.fraction.as_ref();
+            fraction.is_none_or(|fraction| fraction.is_met(&case.runtime, case.random_value))
+                && route.conditions.iter().all(|condition| condition.is_met(case))
         };
-        if self.hosts.iter().flat_map(|host| &host.routes).all(met) {
+        let ordered = self.hosts.iter().all(|host| host.matcher.is_none());
+        if ordered && self.hosts.iter().flat_map(|host| &host.routes).all(met) {
             return Arc::clone(&self.configuration);
         }
         let virtual_hosts = self.hosts.iter().map(|table| {
-            let routes = table.routes.iter().filter(|route| met(route));
+            let chosen: Vec<&TableRoute> = match &table.matcher {
+                None => table.routes.iter().collect(),
+                Some(matcher) => matcher
+                    .choose(&case.request)
+                    .iter()
+                    .filter_map(|place| table.routes.get(*place))
+                    .collect(),
+            };
+            let routes = chosen.into_iter().filter(|route| met(route));
             let routes = routes.map(|route| Arc::clone(&route.route)).collect();
             Arc::new(VirtualHost { routes, ..VirtualHost::clone(&table.host) })
         });
@@ -118,6 +145,12 @@ impl Table {
             virtual_hosts: virtual_hosts.collect(),
             ..RouteConfiguration::clone(&self.configuration)
         })
+    }
+
+    /// What the table holds of a route.
+    pub(super) fn route(&self, sought: &Arc<Route>) -> Option<&TableRoute> {
+        let mut routes = self.hosts.iter().flat_map(|host| &host.routes);
+        routes.find(|entry| Arc::ptr_eq(&entry.route, sought))
     }
 
     /// The virtual host of that name and domains.
@@ -136,7 +169,16 @@ pub(super) fn table(value: Value) -> Result<Table, RouterCheckError> {
     fields.texts("internal_only_headers")?;
     fields.boolean("validate_clusters")?;
     let headers = header_operations(&mut fields)?;
-    fields.pass_over(&["request_mirror_policies", "typed_per_filter_config"]);
+    let vhost_header = fields.text("vhost_header")?.filter(|name| !name.is_empty());
+    let vhost_header = vhost_header.map(|name| name.to_lowercase_smolstr());
+    let most_specific_wins = fields.boolean("most_specific_header_mutations_wins")?.unwrap_or_default();
+    fields.boolean("ignore_path_parameters_in_path_matching")?.filter(|on| *on);
+    fields.pass_over(&[
+        "cluster_specifier_plugins",
+        "metadata",
+        "request_mirror_policies",
+        "typed_per_filter_config",
+    ]);
     let hosts = fields.messages("virtual_hosts", virtual_host)?;
     fields.finish()?;
     let mut domains = BTreeSet::new();
@@ -155,7 +197,7 @@ pub(super) fn table(value: Value) -> Result<Table, RouterCheckError> {
         refused: None,
         origin: WRITTEN,
     };
-    Ok(Table { configuration: Arc::new(configuration), hosts })
+    Ok(Table { configuration: Arc::new(configuration), hosts, vhost_header, most_specific_wins })
 }
 
 fn virtual_host(mut fields: Fields) -> Result<TableHost, RouterCheckError> {
@@ -172,10 +214,16 @@ fn virtual_host(mut fields: Fields) -> Result<TableHost, RouterCheckError> {
         Some(other) => return Err(RouterCheckError::Invalid { field, reason: format!("no value {other}") }),
     };
     let headers = header_operations(&mut fields)?;
-    let routes = fields.messages("routes", route)?;
+    let mut routes = fields.messages("routes", route)?;
+    let several = RouterCheckError::Several { field: fields.path().to_owned(), what: "list of routes" };
+    let matcher = match fields.message("matcher")? {
+        None => None,
+        Some(_) if !routes.is_empty() => return Err(several),
+        Some(inner) => Some(HostMatcher::read(inner, &mut routes)?),
+    };
     let virtual_clusters = fields.messages("virtual_clusters", |mut fields| {
         let name = fields.required("name")?;
-        let headers = fields.messages("headers", matchers::header)?;
+        let headers = fields.messages("headers", matchers::header_condition)?;
         fields.finish()?;
         Ok(VirtualCluster { name, headers })
     })?;
@@ -203,17 +251,20 @@ fn virtual_host(mut fields: Fields) -> Result<TableHost, RouterCheckError> {
         headers,
         origin: WRITTEN,
     };
-    Ok(TableHost { host: Arc::new(host), routes, virtual_clusters })
+    Ok(TableHost { host: Arc::new(host), routes, matcher, virtual_clusters })
 }
 
-fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> {
+/// A route.
+pub(super) fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> {
+    // A matcher's route names its type.
+    fields.pass_over(&["@type"]);
     let name = fields.text("name")?.unwrap_or_default();
     let field = fields.at("match");
     let Some(mut conditions) = fields.take("match") else {
         return Err(RouterCheckError::Missing { field });
     };
-    let (route_match, fraction) = route_match(Fields::new(field, conditions.clone())?)?;
-    if let Some(fraction) = &fraction {
+    let read = route_match(Fields::new(field, conditions.clone())?)?;
+    if let Some(fraction) = &read.fraction {
         fraction.write_numerator(&mut conditions);
     }
     let written_match = text_print::print(&conditions, &ROUTE_MATCH);
@@ -226,7 +277,7 @@ fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> {
         }
     };
     let headers = header_operations(&mut fields)?;
-    let action = action::action(&mut fields)?;
+    let (action, weights) = action::action(&mut fields, read.template.as_ref())?;
     fields.pass_over(&[
         "decorator",
         "per_request_buffer_limit_bytes",
@@ -238,7 +289,7 @@ fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> {
     fields.finish()?;
     let route = Route {
         name,
-        route_match,
+        route_match: read.route_match,
         action,
         headers,
         decorator: None,
@@ -246,16 +297,39 @@ fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> {
         cors: None,
         origin: WRITTEN,
     };
-    Ok(TableRoute { route: Arc::new(route), fraction, metadata, written_match })
+    let Conditions { fraction, conditions, .. } = read;
+    Ok(TableRoute { route: Arc::new(route), fraction, conditions, weights, metadata, written_match })
 }
 
-fn route_match(mut fields: Fields) -> Result<(RouteMatch, Option<RuntimeFraction>), RouterCheckError> {
+/// The conditions of a route.
+struct Conditions {
+    /// Those that the decision types hold.
+    route_match: RouteMatch,
+    fraction: Option<RuntimeFraction>,
+    conditions: Vec<Condition>,
+    /// The template of the path.
+    template: Option<UriTemplate>,
+}
+
+fn route_match(mut fields: Fields) -> Result<Conditions, RouterCheckError> {
+    let any = || PathSpecifier::Prefix(SmolStr::default());
+    let mut conditions = Vec::new();
     let mut paths = Vec::new();
     paths.extend(fields.text("prefix")?.map(PathSpecifier::Prefix));
     paths.extend(fields.text("path")?.map(PathSpecifier::Path));
     paths.extend(fields.text("path_separated_prefix")?.map(PathSpecifier::PathSeparatedPrefix));
     if let Some(inner) = fields.message("safe_regex")? {
         paths.push(PathSpecifier::SafeRegex(matchers::regex(inner)?));
+    }
+    if let Some(inner) = fields.message("connect_matcher")? {
+        inner.finish()?;
+        paths.push(any());
+        conditions.push(Condition::Connect);
+    }
+    let template = fields.message("path_match_policy")?.map(UriTemplate::read).transpose()?;
+    if let Some(template) = &template {
+        paths.push(any());
+        conditions.push(Condition::Path(template.regex()?));
     }
     let case_sensitive = fields.boolean("case_sensitive")?.unwrap_or(true);
     let fraction = fields.message("runtime_fraction")?.map(runtime_fraction).transpose()?;
@@ -264,9 +338,17 @@ fn route_match(mut fields: Fields) -> Result<(RouteMatch, Option<RuntimeFraction
         grpc.finish()?;
         headers.push(grpc_content_type()?);
     }
-    headers.extend(fields.messages("headers", matchers::header)?);
+    for condition in fields.messages("headers", matchers::header_condition)? {
+        match condition.range {
+            None => headers.push(condition.matcher),
+            Some(_) => conditions.push(Condition::Header(condition)),
+        }
+    }
     let query_parameters = fields.messages("query_parameters", matchers::query)?;
-    let dynamic_metadata = fields.messages("dynamic_metadata", matchers::metadata)?;
+    conditions.extend(fields.messages("dynamic_metadata", conditions::read_metadata)?);
+    conditions.extend(fields.messages("cookies", conditions::read_cookie)?);
+    conditions.extend(fields.messages("filter_state", conditions::read_filter_state)?);
+    conditions.extend(fields.message("tls_context")?.map(conditions::read_tls_context).transpose()?);
     let field = fields.path().to_owned();
     fields.finish()?;
     let path = match (paths.pop(), paths.pop()) {
@@ -274,8 +356,10 @@ fn route_match(mut fields: Fields) -> Result<(RouteMatch, Option<RuntimeFraction
         (None, _) => return Err(RouterCheckError::Missing { field: format!("{field}.prefix") }),
         (Some(_), Some(_)) => return Err(RouterCheckError::Several { field, what: "path specifier" }),
     };
-    let origins = Vec::new();
-    Ok((RouteMatch { path, case_sensitive, headers, query_parameters, dynamic_metadata, origins }, fraction))
+    let (dynamic_metadata, origins) = (Vec::new(), Vec::new());
+    let route_match =
+        RouteMatch { path, case_sensitive, headers, query_parameters, dynamic_metadata, origins };
+    Ok(Conditions { route_match, fraction, conditions, template })
 }
 
 /// The condition `grpc`. Envoy: `grpc/common.cc: Common::hasGrpcContentType`.
@@ -330,10 +414,20 @@ fn header_value_option(mut fields: Fields) -> Result<HeaderValueOption, RouterCh
         return Err(RouterCheckError::Missing { field: fields.at("header") });
     };
     let name = header.required("key")?;
-    let value = header.text("value")?.unwrap_or_default();
+    let value = header.text("value")?.filter(|value| !value.is_empty());
+    let raw_value = header.bytes("raw_value")?;
+    let value = value.or(raw_value).unwrap_or_default();
     header.finish()?;
+    // Empty values are never added; what has none is not looked at.
+    fields.boolean("keep_empty_value")?;
+    let append = fields.boolean("append")?;
     let field = fields.at("append_action");
     let append_action = match fields.text("append_action")?.as_deref() {
+        Some(_) if append.is_some() => {
+            return Err(RouterCheckError::Several { field, what: "way to append" });
+        }
+        // The older spelling.
+        None if append == Some(false) => AppendAction::OverwriteIfExistsOrAdd,
         None | Some("APPEND_IF_EXISTS_OR_ADD") => AppendAction::AppendIfExistsOrAdd,
         Some("ADD_IF_ABSENT") => AppendAction::AddIfAbsent,
         Some("OVERWRITE_IF_EXISTS_OR_ADD") => AppendAction::OverwriteIfExistsOrAdd,

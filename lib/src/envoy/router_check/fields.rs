@@ -26,6 +26,28 @@ pub(super) fn camel_case(name: &str) -> String {
     out
 }
 
+/// Base64 in both alphabets, with padding or without, as protobuf reads it.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let (mut out, mut bits, mut held) = (Vec::new(), 0_u32, 0_u32);
+    for byte in text.trim_end_matches('=').bytes() {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        (bits, held) = ((bits << 6) | u32::from(digit), held + 6);
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    Some(out)
+}
+
 impl Fields {
     /// A message at `path` of the file.
     pub(super) fn new(path: impl Into<String>, value: Value) -> Result<Self, RouterCheckError> {
@@ -92,6 +114,26 @@ impl Fields {
             _ => None,
         };
         number.map_or_else(|| self.wrong(name, "a number"), |number| Ok(Some(number)))
+    }
+
+    /// A number with a fraction.
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<f64>, RouterCheckError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let number = match &value {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        number.map_or_else(|| self.wrong(name, "a number"), |number| Ok(Some(number)))
+    }
+
+    /// Bytes, which JSON writes in base64; those that are no text become replacement characters.
+    pub(super) fn bytes(&mut self, name: &str) -> Result<Option<SmolStr>, RouterCheckError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        match decode_base64(&text) {
+            Some(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into())),
+            None => self.wrong(name, "bytes in base64"),
+        }
     }
 
     /// A number without sign that fits.
@@ -172,6 +214,15 @@ mod tests {
         assert!(fields.take("virtual_hosts").is_some());
         assert_eq!(fields.text("require_tls").unwrap().unwrap(), "ALL");
         assert_eq!(fields.finish(), Err(RouterCheckError::Unsupported { field: "a.vhds".into() }));
+    }
+
+    #[test]
+    fn bytes_are_read_in_both_alphabets() {
+        for (text, expected) in [("Yg==", Some("b")), ("aGk", Some("hi")), ("", Some("")), ("a!", None)] {
+            let mut fields = Fields::new("", serde_json::json!({"a": text})).unwrap();
+            assert_eq!(fields.bytes("a").ok().flatten().as_deref(), expected, "{text}");
+        }
+        assert_eq!(decode_base64("-_-_"), decode_base64("+/+/"));
     }
 
     #[test]

@@ -4,11 +4,11 @@
 
 use smol_str::{SmolStr, StrExt as _, format_smolstr};
 
-use super::RouterCheckError;
 use super::fields::Fields;
-use crate::envoy::config::{
-    HeaderMatcher, MetadataMatcher, QueryParameterMatcher, RegexRewrite, SafeRegex, StringMatcher,
-};
+use super::{RouterCheckError, conditions};
+use crate::envoy::config::{HeaderMatcher, QueryParameterMatcher, RegexRewrite, SafeRegex, StringMatcher};
+use crate::envoy::matching;
+use crate::envoy::request::HttpRequest;
 use crate::re2;
 
 /// A condition on a header in a test: the conditions of routes, and ranges.
@@ -95,17 +95,22 @@ fn one_string(fields: &mut Fields, suffix: &str) -> Result<Option<StringMatcher>
     Ok(found.pop())
 }
 
-/// A condition on a header of a route.
-pub(super) fn header(fields: Fields) -> Result<HeaderMatcher, RouterCheckError> {
-    let range = fields.at("range_match");
-    let condition = header_condition(fields)?;
-    match condition.range {
-        None => Ok(condition.matcher),
-        Some(_) => Err(RouterCheckError::Unsupported { field: range }),
+impl HeaderCondition {
+    /// Whether a message meets it.
+    pub(super) fn is_met(&self, message: &HttpRequest) -> bool {
+        let Self { matcher, range, .. } = self;
+        let Some((start, end)) = range else { return matching::header(matcher, message) };
+        // A header that is missing is in no range, inverted or not. Lines are tested as those of other conditions.
+        let within = |line: &str| line.parse().is_ok_and(|number| (*start..*end).contains(&number));
+        let mut lines = matching::values(&matcher.name, message).peekable();
+        if lines.peek().is_none() {
+            return matcher.treat_missing_header_as_empty && matcher.invert_match;
+        }
+        lines.any(|line| within(line)) != matcher.invert_match
     }
 }
 
-/// A condition on a header of a test.
+/// A condition on a header.
 pub(super) fn header_condition(mut fields: Fields) -> Result<HeaderCondition, RouterCheckError> {
     let name = fields.required("name")?;
     let inverted = fields.boolean("invert_match")?.unwrap_or_default();
@@ -127,11 +132,8 @@ pub(super) fn header_condition(mut fields: Fields) -> Result<HeaderCondition, Ro
         kinds.push(PRESENT);
     }
     let mut range = None;
-    if let Some(mut inner) = fields.message("range_match")? {
-        let start = inner.integer("start")?.unwrap_or_default();
-        let end = inner.integer("end")?.unwrap_or_default();
-        inner.finish()?;
-        range = Some((start, end));
+    if let Some(inner) = fields.message("range_match")? {
+        range = Some(conditions::range(inner)?);
         kinds.push(SmolStr::new_static("range_match"));
     }
     if kinds.len() > 1 {
@@ -172,33 +174,4 @@ pub(super) fn query(mut fields: Fields) -> Result<QueryParameterMatcher, RouterC
     }
     fields.finish()?;
     Ok(QueryParameterMatcher { name, matcher })
-}
-
-/// A condition on dynamic metadata.
-pub(super) fn metadata(mut fields: Fields) -> Result<MetadataMatcher, RouterCheckError> {
-    let filter = fields.required("filter")?;
-    let path = fields.messages("path", |mut segment| {
-        let key = segment.required("key")?;
-        segment.finish()?;
-        Ok(key)
-    })?;
-    if path.is_empty() {
-        return Err(RouterCheckError::Missing { field: fields.at("path") });
-    }
-    let invert = fields.boolean("invert")?.unwrap_or_default();
-    let Some(mut value) = fields.message("value")? else {
-        return Err(RouterCheckError::Missing { field: fields.at("value") });
-    };
-    fields.finish()?;
-    let matcher = value.message("string_match")?.map(string).transpose()?;
-    let present = value.boolean("present_match")?;
-    let (at, present_at) = (value.path().to_owned(), value.at("present_match"));
-    value.finish()?;
-    match (present, &matcher) {
-        (Some(true), None) | (None, Some(_)) => {}
-        (None, None) => return Err(RouterCheckError::Missing { field: at }),
-        (Some(_), Some(_)) => return Err(RouterCheckError::Several { field: at, what: "condition" }),
-        (Some(false), None) => return Err(RouterCheckError::Unsupported { field: present_at }),
-    }
-    Ok(MetadataMatcher { filter, path, matcher, or_list: false, invert })
 }

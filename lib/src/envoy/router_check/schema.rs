@@ -163,10 +163,65 @@ static PATH_SEGMENT: Message = Message {
     fields: &[one_of("key", Kind::Text)],
 };
 
+static EMPTY: Message = Message { name: "google.protobuf.Empty", fields: &[] };
+
+static DOUBLE_RANGE: Message = Message {
+    name: "envoy.type.v3.DoubleRange",
+    fields: &[plain("start", Kind::Number), plain("end", Kind::Number)],
+};
+
+static DOUBLE_MATCHER: Message = Message {
+    name: "envoy.type.matcher.v3.DoubleMatcher",
+    fields: &[one_of("range", Kind::Message(&DOUBLE_RANGE)), one_of("exact", Kind::Number)],
+};
+
+static LIST_MATCHER: Message = Message {
+    name: "envoy.type.matcher.v3.ListMatcher",
+    fields: &[one_of("one_of", Kind::Message(&VALUE_MATCHER))],
+};
+
+static OR_MATCHER: Message = Message {
+    name: "envoy.type.matcher.v3.OrMatcher",
+    fields: &[repeated("value_matchers", &VALUE_MATCHER)],
+};
+
 static VALUE_MATCHER: Message = Message {
     name: "envoy.type.matcher.v3.ValueMatcher",
-    fields: &[one_of("string_match", Kind::Message(&STRING_MATCHER)), one_of("present_match", Kind::Bool)],
+    fields: &[
+        one_of("null_match", Kind::Message(&EMPTY)),
+        one_of("double_match", Kind::Message(&DOUBLE_MATCHER)),
+        one_of("string_match", Kind::Message(&STRING_MATCHER)),
+        one_of("bool_match", Kind::Bool),
+        one_of("present_match", Kind::Bool),
+        one_of("list_match", Kind::Message(&LIST_MATCHER)),
+        one_of("or_match", Kind::Message(&OR_MATCHER)),
+    ],
 };
+
+static COOKIE_MATCHER: Message = Message {
+    name: "envoy.config.route.v3.CookieMatcher",
+    fields: &[
+        plain("name", Kind::Text),
+        one_of("string_match", Kind::Message(&STRING_MATCHER)),
+        one_of("range_match", Kind::Message(&INT64_RANGE)),
+        one_of("present_match", Kind::Bool),
+        plain("invert_match", Kind::Bool),
+        plain("treat_missing_as_empty", Kind::Bool),
+    ],
+};
+
+static FILTER_STATE_MATCHER: Message = Message {
+    name: "envoy.type.matcher.v3.FilterStateMatcher",
+    fields: &[plain("key", Kind::Text), one_of("string_match", Kind::Message(&STRING_MATCHER))],
+};
+
+static TLS_CONTEXT: Message = Message {
+    name: "envoy.config.route.v3.RouteMatch.TlsContextMatchOptions",
+    fields: &[plain("presented", Kind::Wrapper(&BOOL_VALUE)), plain("validated", Kind::Wrapper(&BOOL_VALUE))],
+};
+
+static CONNECT_MATCHER: Message =
+    Message { name: "envoy.config.route.v3.RouteMatch.ConnectMatcher", fields: &[] };
 
 static METADATA_MATCHER: Message = Message {
     name: "envoy.type.matcher.v3.MetadataMatcher",
@@ -206,8 +261,12 @@ pub(super) static ROUTE_MATCH: Message = Message {
         plain("grpc", Kind::Message(&GRPC_ROUTE_MATCH_OPTIONS)),
         plain("runtime_fraction", Kind::Message(&RUNTIME_FRACTIONAL_PERCENT)),
         one_of("safe_regex", Kind::Message(&REGEX_MATCHER)),
+        plain("tls_context", Kind::Message(&TLS_CONTEXT)),
+        one_of("connect_matcher", Kind::Message(&CONNECT_MATCHER)),
         repeated("dynamic_metadata", &METADATA_MATCHER),
         one_of("path_separated_prefix", Kind::Text),
+        repeated("filter_state", &FILTER_STATE_MATCHER),
+        repeated("cookies", &COOKIE_MATCHER),
     ],
 };
 
