@@ -153,6 +153,8 @@ pub struct Downstream {
     pub grpc: bool,
     /// Whether the request got past the checks that come before its headers are looked at.
     pub accepted: bool,
+    /// How a browser wants its answer (`content-type: application/grpc-web…`) from a proxy that makes gRPC of its request.
+    pub grpc_web: Option<GrpcWebEncoding>,
     /// Whether the request was `HEAD`.
     pub head: bool,
     /// Whether a body follows the request's headers.
@@ -165,6 +167,15 @@ pub struct Downstream {
     pub peer_metadata: (bool, bool),
     /// Whether this proxy describes itself to its peers.
     pub exchanges_metadata: bool,
+}
+
+/// How messages of gRPC-Web are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GrpcWebEncoding {
+    /// As bytes.
+    Binary,
+    /// In base64.
+    Text,
 }
 
 /// One thing that may happen to a request.

@@ -9,6 +9,7 @@ mod duration;
 mod failure;
 mod filter;
 mod formatter;
+mod grpc_web;
 mod http2;
 mod local_reply;
 mod operations;
@@ -240,6 +241,7 @@ fn downstream<X: Xds + ?Sized>(
         // The codec knows.
         grpc: false,
         accepted: false,
+        grpc_web: None,
         head: request.is_some_and(|request| request.method == "HEAD"),
         body: request.is_some_and(|request| {
             let http2 = connection.protocol == ApplicationProtocol::Http2;
@@ -305,6 +307,8 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         // A line that goes on belongs to the one before it, so only now is known what was said.
         let content_type = headers::joined(&request.headers, "content-type");
         decision.downstream.grpc = content_type.is_some_and(|value| is_grpc(&value));
+        decision.downstream.grpc_web =
+            grpc_web::asked(&request.headers).filter(|_| manager.http_filters.contains(&HttpFilter::GrpcWeb));
         read.map_err(refusal)?;
         // What follows an upgrade counts as a body. Envoy: `http1/codec_impl.cc: handling_upgrade_`.
         decision.downstream.body |= upgrade::asked(request).is_some();

@@ -16,6 +16,7 @@ use crate::manifest::schema::mesh_config::{
     self, HeadersWithUnderscoresAction, MetadataExchangeMode, ProxyConfig,
 };
 use crate::origin::Origin;
+use crate::protocol::Protocol;
 
 /// Which listeners a connection manager belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,6 +177,19 @@ pub struct ConnectionManagerOptions<'a> {
     pub origin: Origin,
 }
 
+/// Lets browsers speak gRPC at a port that says so. istiod: `listener_builder.go: buildHTTPConnectionManager`.
+pub fn speak_grpc_web(manager: &mut HttpConnectionManager, protocol: Protocol) {
+    if protocol == Protocol::GrpcWeb {
+        let filters = &mut manager.http_filters;
+        let statistics = |filter: &HttpFilter| *filter == HttpFilter::NoEffect(GRPC_STATS);
+        let place = filters.iter().position(statistics).unwrap_or(filters.len());
+        filters.insert(place, HttpFilter::GrpcWeb);
+    }
+}
+
+/// The filter behind those of security.
+const GRPC_STATS: SmolStr = SmolStr::new_static("envoy.filters.http.grpc_stats");
+
 /// The connection manager; client addresses and certificates are the caller's to set.
 pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
     let headers = options.headers;
@@ -190,7 +204,7 @@ pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
     }
     http_filters.push(HttpFilter::PeerMetadata);
     http_filters.extend(options.security_filters);
-    http_filters.push(HttpFilter::NoEffect(SmolStr::new_static("envoy.filters.http.grpc_stats")));
+    http_filters.push(HttpFilter::NoEffect(GRPC_STATS));
     if options.class != ListenerClass::SidecarInbound {
         http_filters.push(HttpFilter::NoEffect(SmolStr::new_static("istio.alpn")));
     }

@@ -164,3 +164,100 @@ fn the_time_that_a_client_asks_for_by_grpc_timeout_limits_the_stream_at_the_serv
     assert_eq!(verdict(&trace), (kind, Some(200), String::new(), "max_duration_timeout"));
     assert!(trace.hops[2].response.left.contains(&("grpc-status".into(), "4".into())));
 }
+
+/// A gateway whose server speaks gRPC-Web.
+const BROWSERS: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-ingress}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: gw, namespace: istio-ingress}
+spec:
+  clusterIP: 10.96.0.30
+  selector: {istio: gw}
+  ports: [{name: grpc-web, port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: gw
+  namespace: istio-ingress
+  labels: {istio: gw}
+  annotations: {inject.istio.io/templates: gateway}
+spec: {containers: [{name: istio-proxy, image: auto}]}
+status: {podIP: 10.244.0.5, phase: Running, conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: istio-ingress}
+spec:
+  selector: {istio: gw}
+  servers: [{port: {number: 80, name: grpc-web, protocol: GRPC-Web}, hosts: ['*']}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: istio-ingress}
+spec:
+  hosts: [b.test]
+  gateways: [gw]
+  http:
+  - match: [{uri: {prefix: /d}}]
+    directResponse: {status: 503, body: {string: 'no 100%'}}
+  - match: [{uri: {prefix: /e}}]
+    directResponse: {status: 503}
+  - route: [{destination: {host: srv.shop.svc.cluster.local, port: {number: 81}}}]
+";
+
+#[test]
+fn browsers_speak_grpc_at_a_port_of_grpc_web() {
+    let set = Loader::new()
+        .text("client.yaml", CLIENT)
+        .text("server.yaml", SERVER)
+        .text("browsers.yaml", BROWSERS)
+        .load();
+    let tracer = Tracer::new(Arc::new(Mesh::new(set, MeshOptions::default())));
+    let ask = |path: &str, lines: &[&str]| {
+        let mut query = Query::parse("POST", &format!("http://b.test{path}")).unwrap();
+        query.from = Some("outside".into());
+        query.to_gateway = Some("istio-ingress/gw".parse().unwrap());
+        query.body_bytes = Some(4);
+        for line in lines {
+            query.add_header(line).unwrap();
+        }
+        tracer.trace(&query).unwrap()
+    };
+    let answer = |trace: &Trace, name: &str| -> Vec<String> {
+        let lines = trace.hops[1].response.left.iter();
+        lines.filter(|(key, _)| key == name).map(|(_, value)| value.to_string()).collect()
+    };
+    let web = "content-type: application/grpc-web-text";
+    let trace = ask("/", &[web]);
+    for (name, value) in [
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("grpc-accept-encoding", "identity"),
+        ("transfer-encoding", "chunked"),
+    ] {
+        assert_eq!(left(&trace, 1, name), [value], "{name}");
+    }
+    assert_eq!(left(&trace, 1, "content-length"), [""; 0]);
+    // What is no gRPC becomes the message of a status; the status of HTTP stays.
+    let trace = ask("/d", &[web]);
+    assert_eq!(answer(&trace, ":status"), ["503"]);
+    for (name, value) in [
+        ("content-type", "application/grpc-web+proto"),
+        ("grpc-message", "no 100%25"),
+        ("grpc-status", "14"),
+        ("content-length", "0"),
+    ] {
+        assert_eq!(answer(&trace, name), [value], "{name}");
+    }
+    let trace = ask("/e", &[web, "accept: application/grpc-web-text"]);
+    assert_eq!(answer(&trace, "content-type"), ["application/grpc-web-text+proto"]);
+    assert_eq!(answer(&trace, "grpc-status"), [""; 0]);
+    // Other types are none of the filter's business.
+    let trace = ask("/d", &["content-type: application/grpc-web+json"]);
+    assert_eq!(answer(&trace, "content-type"), ["text/plain"]);
+}

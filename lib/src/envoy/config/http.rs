@@ -198,6 +198,8 @@ pub enum HttpFilter {
     DynamicForwardProxy,
     /// gRPC statistics and the like: no visible effect.
     NoEffect(SmolStr),
+    /// Browsers' gRPC (gRPC-Web) made to gRPC, and back.
+    GrpcWeb,
     /// Istio's metadata exchange.
     PeerMetadata,
     /// Role-based access control, by Istio's policies.

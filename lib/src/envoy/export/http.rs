@@ -168,6 +168,7 @@ fn filter(writer: &Writer<'_>, filter: &HttpFilter) -> Option<Value> {
     match filter {
         HttpFilter::Fault => plain("envoy.filters.http.fault", "fault.v3.HTTPFault"),
         HttpFilter::Cors => plain("envoy.filters.http.cors", "cors.v3.Cors"),
+        HttpFilter::GrpcWeb => plain("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb"),
         HttpFilter::DynamicForwardProxy if writer.loopback.is_some() => {
             writer.leave_out(
                 "HTTP filter envoy.filters.http.dynamic_forward_proxy: hosts are not resolved on one machine",

@@ -75,7 +75,9 @@ pub fn last_try<'a>(decision: &HttpDecision, branch: &'a HttpBranch, attempts: u
     if !forward.timeout.is_zero() && headers::has(&request.headers, EXPECTED_TIMEOUT) {
         let left = HeaderValue::Generated(Generated::TimeLeft, SmolStr::new_static(GENERATED));
         headers::set(&mut request.headers, ledger, EXPECTED_TIMEOUT, left, hand);
-        if decision.downstream.grpc && headers::has(&request.headers, "grpc-timeout") {
+        if (decision.downstream.grpc || decision.downstream.grpc_web.is_some())
+            && headers::has(&request.headers, "grpc-timeout")
+        {
             let left = HeaderValue::Generated(Generated::TimeLeft, format_smolstr!("{GENERATED}m"));
             headers::set(&mut request.headers, ledger, "grpc-timeout", left, hand);
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::local_reply::{self, Answer, Circumstances};
-use super::{Stream, response, router, upgrade};
+use super::{Stream, grpc_web, response, router, upgrade};
 use crate::envoy::config::{
     Action, Cluster, ClusterSpecifier, CorsPolicy, Fault, FaultAbort, HttpFilter, Refusal, TrafficDirection,
     WeightedCluster,
@@ -280,6 +280,11 @@ fn security<X: Xds + ?Sized, R: Recorder>(
             HttpFilter::PeerMetadata => {
                 for flight in flights.iter_mut() {
                     peer_metadata(stream, decision, flight);
+                }
+            }
+            HttpFilter::GrpcWeb => {
+                for Flight { request, ledger, .. } in flights.iter_mut() {
+                    grpc_web::decode(decision, request, ledger);
                 }
             }
             HttpFilter::Fault

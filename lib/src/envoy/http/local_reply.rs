@@ -5,6 +5,7 @@
 
 use smol_str::{SmolStr, ToSmolStr as _};
 
+use super::grpc_web;
 use super::response::{self, Subject};
 use crate::envoy::config::{Action, WeightedCluster};
 use crate::envoy::decision::HttpDecision;
@@ -105,12 +106,13 @@ pub(crate) struct Circumstances<'a> {
 }
 
 /// The answer as the client receives it.
-pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalReply {
+pub(crate) fn build(mut answer: Answer, circumstances: Circumstances<'_>) -> LocalReply {
     let Circumstances { decision, request, weighted, cluster, found, cors_origin, recorded } = circumstances;
     let mut ledger = Ledger::new(recorded);
     let mut lines = Headers::new();
-    let hand = Hand { by: By::Istio, origin: &answer.origin };
-    for (name, value) in answer.first {
+    let origin = answer.origin.clone();
+    let hand = Hand { by: By::Istio, origin: &origin };
+    for (name, value) in std::mem::take(&mut answer.first) {
         headers::set(&mut lines, &mut ledger, name, value, hand);
     }
     // Only a route to a cluster has operations for the answers of others. Measured with Envoy 1.40.
@@ -150,7 +152,9 @@ pub(crate) fn build(answer: Answer, circumstances: Circumstances<'_>) -> LocalRe
         }
         answer.status
     };
-    response::encode_filters(decision, cors_origin, &mut lines, &mut ledger);
+    let ends = answer.body.is_empty() || as_grpc || decision.downstream.head;
+    let message = grpc_web::Response { request, status, body: &mut answer.body, ends };
+    response::encode_filters(decision, cors_origin, message, &mut lines, &mut ledger);
     // A 400 counts as a broken message, whoever sends it. Envoy: `conn_manager_impl.cc: ActiveStream::onLocalReply`.
     let close = decision.downstream.protocol != "HTTP/2" && (answer.close || answer.status == 400);
     response::connection_manager(decision, request, &mut lines, &mut ledger, close);
@@ -202,7 +206,7 @@ pub(crate) fn to_grpc_status(status: u16) -> u32 {
 }
 
 /// Envoy: `http/utility.cc: Utility::PercentEncoding::encode`: what is no visible ASCII, and the percent sign.
-fn percent_encode(text: &str) -> SmolStr {
+pub(crate) fn percent_encode(text: &str) -> SmolStr {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -5,7 +5,7 @@
 
 use smol_str::{SmolStr, ToSmolStr as _};
 
-use super::{failure, formatter, operations, router, sanitize, tracing, upgrade};
+use super::{failure, formatter, grpc_web, operations, router, sanitize, tracing, upgrade};
 use crate::envoy::config::{
     Action, CorsPolicy, HeaderOperations, HttpFilter, ServerHeaderTransformation, TrafficDirection,
     UpstreamTransport, WeightedCluster,
@@ -65,7 +65,13 @@ pub fn respond(
         return (response, ledger.changes);
     }
     subject.operations(lines, &mut ledger);
-    encode_filters(decision, branch.cors_origin.as_ref(), lines, &mut ledger);
+    let message = grpc_web::Response {
+        request: &request,
+        status: response.status,
+        body: &mut response.body,
+        ends: !upstream_has_body(upstream),
+    };
+    encode_filters(decision, branch.cors_origin.as_ref(), message, lines, &mut ledger);
     let refused = upgrades && !sanitize::is_upgrade(lines);
     connection_manager(decision, &request, lines, &mut ledger, refused);
     codec(decision, response.status, upstream_has_body(upstream), lines, &mut ledger);
@@ -166,6 +172,7 @@ pub(crate) fn levels<'a>(
 pub(crate) fn encode_filters(
     decision: &HttpDecision,
     cors_origin: Option<&SmolStr>,
+    mut message: grpc_web::Response<'_>,
     lines: &mut Headers,
     ledger: &mut Ledger,
 ) {
@@ -176,6 +183,7 @@ pub(crate) fn encode_filters(
                     cors(policy, origin, lines, ledger);
                 }
             }
+            HttpFilter::GrpcWeb => grpc_web::encode(decision, &mut message, lines, ledger),
             HttpFilter::PeerMetadata => peer_metadata(decision, lines, ledger),
             _ => {}
         }

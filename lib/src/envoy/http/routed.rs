@@ -254,6 +254,7 @@ fn decision(configuration: &Arc<RouteConfiguration>, routed: &Routed) -> HttpDec
             protocol: "HTTP/1.1",
             grpc: content_type.is_some_and(|value| is_grpc(&value)),
             accepted: true,
+            grpc_web: None,
             head: routed.request.method == "HEAD",
             body: false,
             close: false,

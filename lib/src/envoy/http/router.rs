@@ -201,7 +201,8 @@ fn timeout(
     ledger: &mut Ledger,
     internal: bool,
 ) -> (Duration, Duration) {
-    let grpc = decision.downstream.grpc;
+    // A filter may have made it gRPC.
+    let grpc = decision.downstream.grpc || decision.downstream.grpc_web.is_some();
     let mut limit = match action.max_grpc_timeout {
         // The limit is the stream's. Envoy: `router.cc: RouteEntry::usingNewTimeouts`.
         _ if action.max_stream_duration.is_some() => Duration::ZERO,

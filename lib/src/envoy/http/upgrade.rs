@@ -6,6 +6,7 @@
 
 use smol_str::SmolStr;
 
+use super::grpc_web;
 use super::local_reply::{self, Answer};
 use super::response::{self, Subject};
 use super::sanitize;
@@ -90,7 +91,9 @@ pub(crate) fn unsuccessful(
     } else {
         lines.retain(|(name, _)| name != "content-type");
     }
-    response::encode_filters(subject.decision, branch.cors_origin.as_ref(), &mut lines, ledger);
+    let (request, body) = (subject.request, &mut SmolStr::default());
+    let message = grpc_web::Response { request, status, body, ends: true };
+    response::encode_filters(subject.decision, branch.cors_origin.as_ref(), message, &mut lines, ledger);
     // Measured with Envoy 1.40: `keep-alive` stays.
     let gone = ["proxy-connection"];
     response::connection_manager_without(&gone, subject.decision, subject.request, &mut lines, ledger, true);

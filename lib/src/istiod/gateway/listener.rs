@@ -141,7 +141,7 @@ fn chains(proxy: &Proxy, merged: &MergedGateway, port: &ServerPort, known: &mut 
             sni_hosts: Vec::new(),
             application_protocols: &[],
             tls: None,
-            terminal: http(proxy, port.route_name.clone(), stat_prefix, origin.clone()),
+            terminal: http(proxy, port.route_name.clone(), stat_prefix, port.protocol, origin.clone()),
             unguarded: false,
             origin,
         }];
@@ -157,7 +157,7 @@ fn chains(proxy: &Proxy, merged: &MergedGateway, port: &ServerPort, known: &mut 
                 sni_hosts: server.sni_hosts(),
                 application_protocols: &[],
                 tls: tls(proxy, server),
-                terminal: http(proxy, route_name, stat_prefix, server.origin.clone()),
+                terminal: http(proxy, route_name, stat_prefix, Protocol::Https, server.origin.clone()),
                 unguarded: false,
                 origin: server.origin.clone(),
             });
@@ -203,7 +203,13 @@ fn topology(proxy: &Proxy) -> Option<&crate::manifest::schema::mesh_config::Topo
 }
 
 /// The connection manager of a gateway.
-fn http(proxy: &Proxy, route_name: SmolStr, stat_prefix: SmolStr, origin: Origin) -> NetworkFilter {
+fn http(
+    proxy: &Proxy,
+    route_name: SmolStr,
+    stat_prefix: SmolStr,
+    protocol: Protocol,
+    origin: Origin,
+) -> NetworkFilter {
     let headers = proxy.headers(ListenerClass::Gateway);
     let mut manager = connection_manager::build(ConnectionManagerOptions {
         class: ListenerClass::Gateway,
@@ -231,6 +237,7 @@ fn http(proxy: &Proxy, route_name: SmolStr, stat_prefix: SmolStr, origin: Origin
         manager.set_current_client_cert_details =
             SetCurrentClientCertDetails { subject: true, cert: true, chain: false, dns: true, uri: true };
     }
+    connection_manager::speak_grpc_web(&mut manager, protocol);
     NetworkFilter::HttpConnectionManager(Arc::new(manager))
 }
 

@@ -260,6 +260,7 @@ impl Context<'_> {
         });
         out.forward_client_cert_details = self.headers.forwarded_client_cert;
         out.set_current_client_cert_details = self.client_cert_details();
+        connection_manager::speak_grpc_web(&mut out, protocol);
         out
     }
 

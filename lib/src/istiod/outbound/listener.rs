@@ -526,7 +526,7 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
 fn terminal(proxy: &Proxy, options: &ChainOptions, port: u16, stat_prefix: &SmolStr) -> NetworkFilter {
     match &options.terminal {
         Terminal::Tcp { proxy, .. } => NetworkFilter::TcpProxy(Arc::clone(proxy)),
-        Terminal::Http { rds, dynamic_forward_proxy, .. } => {
+        Terminal::Http { rds, dynamic_forward_proxy, protocol } => {
             let headers = proxy.headers(ListenerClass::SidecarOutbound);
             let mut manager = connection_manager::build(ConnectionManagerOptions {
                 class: ListenerClass::SidecarOutbound,
@@ -541,6 +541,7 @@ fn terminal(proxy: &Proxy, options: &ChainOptions, port: u16, stat_prefix: &Smol
                 origin: options.origin.clone(),
             });
             manager.use_remote_address = proxy.mesh().features().sidecar_use_remote_address;
+            connection_manager::speak_grpc_web(&mut manager, *protocol);
             NetworkFilter::HttpConnectionManager(Arc::new(manager))
         }
     }
