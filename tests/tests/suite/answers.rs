@@ -446,6 +446,17 @@ fn a_direct_response_that_created_or_moved_something_says_where() {
     }
 }
 
+/// Measured with Envoy 1.40 and random requests.
+#[test]
+fn nobody_gets_the_body_of_an_answer_that_nothing_changed() {
+    for (status, body) in [(304, ""), (404, "hello")] {
+        let direct = only_rule(&format!("directResponse: {{status: {status}, body: {{string: hello}}}}"));
+        let http = decided(&direct, &[]);
+        let HttpOutcome::Reply(reply) = &http.branches[0].outcome else { panic!("{status}") };
+        assert_eq!(reply.response.body, body, "{status}");
+    }
+}
+
 #[test]
 fn a_body_whose_length_is_removed_goes_in_chunks() {
     let removing = rule("headers: {request: {remove: [content-length]}}");

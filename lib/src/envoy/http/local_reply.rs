@@ -160,7 +160,9 @@ pub(crate) fn build(mut answer: Answer, circumstances: Circumstances<'_>) -> Loc
     response::connection_manager(decision, request, &mut lines, &mut ledger, close);
     let has_body = !answer.body.is_empty() && !as_grpc;
     response::codec(decision, status, has_body, &mut lines, &mut ledger);
-    let body = if decision.downstream.head || as_grpc { SmolStr::default() } else { answer.body };
+    // A client takes none after such a status, whatever is sent.
+    let bodiless = decision.downstream.head || as_grpc || status == 304;
+    let body = if bodiless { SmolStr::default() } else { answer.body };
     LocalReply {
         response: HttpResponse { status, headers: lines, body },
         flags: answer.flags,
