@@ -35,7 +35,7 @@ pub use connection::decide;
 pub use decision::{
     ConnectionOutcome, Decision, Ends, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts, Reset,
 };
-pub use filter_chain::{ChainFault, chain_fault, refusal};
+pub use filter_chain::{ChainFault, chain_fault, is_partial_wildcard, refusal};
 pub use http::{accepted_upgrade, failed, last_try, passing_details, passing_flags, respond};
 pub use ledger::{HeaderChange, HeaderValue};
 pub use recorder::{NoRecord, Record, Recorder};

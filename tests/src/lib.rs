@@ -26,6 +26,20 @@ spec:
   template: {metadata: {labels: {app: client}}, spec: {containers: [{name: app}]}}
 ";
 
+/// The proxy of an ingress gateway, by the label `istio: ingressgateway`.
+pub const INGRESS_GATEWAY: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: igw, namespace: istio-system}
+spec:
+  selector: {matchLabels: {istio: ingressgateway}}
+  template:
+    metadata:
+      labels: {istio: ingressgateway, sidecar.istio.io/inject: 'true'}
+      annotations: {inject.istio.io/templates: gateway}
+    spec: {containers: [{name: istio-proxy, image: auto}]}
+";
+
 /// The folder of a third-party suite, or a loud note that it is not there.
 pub fn conformance(suite: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance").join(suite);

@@ -76,13 +76,18 @@ impl ChainFault {
     }
 }
 
+/// Whether a server name has a `*` elsewhere than in a first label of its own.
+pub fn is_partial_wildcard(name: &str) -> bool {
+    name.strip_prefix("*.").unwrap_or(name).contains('*')
+}
+
 /// What Envoy would refuse a listener with these chains for, if anything.
 ///
 /// Envoy: `filter_chain_manager_impl.cc: addFilterChains`: each combination of conditions leads to one chain only.
 pub fn chain_fault(chains: &[Arc<FilterChain>]) -> Option<ChainFault> {
     let mut seen: FxHashMap<Combination, usize> = FxHashMap::default();
     for (number, chain) in chains.iter().enumerate() {
-        let partial = |name: &&SmolStr| name.strip_prefix("*.").unwrap_or(name).contains('*');
+        let partial = |name: &&SmolStr| is_partial_wildcard(name);
         if let Some(name) = chain.filter_chain_match.server_names.iter().find(partial) {
             return Some(ChainFault::PartialWildcard { chain: number, name: name.clone() });
         }

@@ -10,7 +10,7 @@ use super::node::Node;
 use super::proxy::Proxy;
 use super::route;
 use crate::diagnostic::{Code, Diagnostic, Place};
-use crate::envoy::{ChainFault, chain_fault};
+use crate::envoy::{ChainFault, chain_fault, is_partial_wildcard};
 use crate::mesh::{Mesh, ProxyKind, destination};
 
 /// What there is to say about the proxies of all workloads.
@@ -27,8 +27,7 @@ pub fn of_mesh(mesh: &Arc<Mesh>) -> Vec<Diagnostic> {
     // Only `tls` matches can give two chains of a sidecar the same conditions; such a match, or a service that is known by
     // its SNI alone, can have a name that Envoy does not take.
     let has_tls = mesh.virtual_services().iter().any(|virtual_service| !virtual_service.tls.is_empty());
-    let is_partial = |host: &str| host.strip_prefix("*.").unwrap_or(host).contains('*');
-    if !has_tls && !mesh.services().iter().any(|service| is_partial(&service.hostname)) {
+    if !has_tls && !mesh.services().iter().any(|service| is_partial_wildcard(&service.hostname)) {
         return out;
     }
     let sidecars = mesh.workloads().iter().filter(|workload| workload.proxy == ProxyKind::Sidecar);

@@ -12,6 +12,7 @@ use self::backend::Referrer;
 use self::listener::Listeners;
 use self::parent::Attached;
 use self::reference::{ParentKind, RouteKind};
+pub(super) use self::tls::{NETWORK_PORT, is_auto_passthrough};
 use super::policy::Config;
 use super::watched::Watched;
 use super::{ExportTo, Gateway, Generator, Policies, VirtualService};

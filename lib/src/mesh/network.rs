@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, ToSmolStr};
 
 use super::endpoint::{Address, Endpoint};
+use super::gateway_api::{NETWORK_PORT, is_auto_passthrough};
 use super::locality::NETWORK;
 use super::watched::Watched;
 use crate::manifest::schema::gateway_api::{GatewaySpec, Listener};
@@ -19,10 +20,6 @@ use crate::origin::Origin;
 
 /// The port of a gateway between networks that names none.
 const GATEWAY_PORT: u16 = 15443;
-/// The label that names another.
-const GATEWAY_PORT_LABEL: &str = "networking.istio.io/gatewayPort";
-/// The option that says what a listener carries. istiod: `kube/conversion.go: IsAutoPassthrough`.
-const LISTENER_PROTOCOL: &str = "gateway.istio.io/listener-protocol";
 
 /// The gateways between networks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,11 +52,7 @@ impl NetworkGateways {
             }
         }
         for gateways in out.by_network.values_mut() {
-            let text = |endpoint: &Endpoint| match &endpoint.address {
-                Address::Ip(ip) => ip.to_string(),
-                Address::Name(_) | Address::Pipe(_) => String::new(),
-            };
-            gateways.sort_by_cached_key(|gateway| (text(gateway), gateway.port));
+            gateways.sort_by_cached_key(order);
             gateways.dedup_by(|a, b| a.address == b.address && a.port == b.port);
         }
         out
@@ -91,7 +84,7 @@ impl NetworkGateways {
     }
 
     fn add_service(&mut self, resource: &Resource, spec: &ServiceSpec, network: &SmolStr) {
-        let written = resource.meta.labels.get(GATEWAY_PORT_LABEL).and_then(|port| port.parse().ok());
+        let written = resource.meta.labels.get(NETWORK_PORT).and_then(|port| port.parse().ok());
         let port: u16 = written.unwrap_or(GATEWAY_PORT);
         if !spec.ports.iter().any(|own| own.port == u32::from(port)) {
             return;
@@ -108,12 +101,9 @@ impl NetworkGateways {
     }
 
     fn add_gateway(&mut self, resource: &Resource, spec: &GatewaySpec, network: &SmolStr) {
-        let expected = resource.meta.labels.get(GATEWAY_PORT_LABEL).map_or("15443", SmolStr::as_str);
+        let labels = &resource.meta.labels;
         let passes_through = |listener: &&Listener| {
-            listener.tls.as_ref().is_some_and(|tls| {
-                tls.options.get(LISTENER_PROTOCOL).is_some_and(|mode| mode == "auto-passthrough")
-                    || listener.port.to_string() == expected
-            })
+            listener.tls.as_ref().is_some_and(|tls| is_auto_passthrough(labels, tls, listener.port))
         };
         let ports = spec.listeners.iter().filter(passes_through);
         let ports: Vec<u16> = ports.filter_map(|listener| u16::try_from(listener.port).ok()).collect();
@@ -134,6 +124,15 @@ impl NetworkGateways {
         let gateway = Endpoint::of_network_gateway(ip, port, network.clone(), origin);
         self.by_network.entry(network.clone()).or_default().push(gateway);
     }
+}
+
+/// What gateways are sorted by. istiod: `model/network.go: SortGateways`.
+pub(crate) fn order(gateway: &Endpoint) -> (SmolStr, u16) {
+    let text = match &gateway.address {
+        Address::Ip(ip) => ip.to_smolstr(),
+        Address::Name(text) | Address::Pipe(text) => text.clone(),
+    };
+    (text, gateway.port)
 }
 
 /// Whether a text of mesh networks names any; one that cannot be read could.

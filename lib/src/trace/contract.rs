@@ -225,7 +225,7 @@ pub enum HopKind {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hop {
     /// The id: `client`, `sidecar:NS/WORKLOAD`, `inbound:NS/WORKLOAD`, `gateway:NS/WORKLOAD`, `ztunnel:NS/WORKLOAD`,
-    /// `workload:NS/WORKLOAD` or `external:HOST`;    /// a later visit on the same path ends in `#2`, `#3` ….
+    /// `workload:NS/WORKLOAD` or `external:HOST`; a later visit on the same path ends in `#2`, `#3` ….
     pub id: SmolStr,
     /// The kind.
     pub kind: HopKind,

@@ -1,7 +1,8 @@
 //! What address does a name have for this client?
 //!
 //! The pod's resolver (search domains, five dots), the cluster's DNS, the agent's where DNS is captured, and the world's.
-//! Invariant: a name of the cluster is settled by the input, or not known, where each cluster has it; a name of the world resolves by a named assumption.
+//! Invariant: a name of the cluster is settled by the input, or not known, where each cluster has it; a name of the world
+//! resolves by a named assumption.
 //! istio: `pkg/dns/server/name_table.go: BuildNameTable`, `pkg/dns/client/dns.go: lookupHost`.
 
 mod pods;

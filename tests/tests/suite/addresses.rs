@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute::trace::{Outcome, Query, Trace, Tracer, VerdictKind};
-use dryroute_tests::CLIENT;
+use dryroute_tests::{CLIENT, INGRESS_GATEWAY};
 
 const WEB: &str = "
 apiVersion: apps/v1
@@ -41,17 +41,6 @@ spec:
   ports: [{name: http, port: 80, targetPort: 8080}]
 status: {loadBalancer: {ingress: [{ip: 203.0.113.77}, {ip: 203.0.113.79, ipMode: Proxy}, {hostname: lb.example.net}]}}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: igw, namespace: istio-system}
-spec:
-  selector: {matchLabels: {istio: ingressgateway}}
-  template:
-    metadata:
-      labels: {istio: ingressgateway, sidecar.istio.io/inject: 'true'}
-      annotations: {inject.istio.io/templates: gateway}
-    spec: {containers: [{name: istio-proxy, image: auto}]}
----
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: gw, namespace: shop}
@@ -68,10 +57,15 @@ spec:
   http: [{route: [{destination: {host: web}}]}]
 ";
 
+/// The client and the gateway.
+fn loader() -> Loader {
+    Loader::new().text("client.yaml", CLIENT).text("igw.yaml", INGRESS_GATEWAY)
+}
+
 fn mesh_of(texts: &[&str]) -> Tracer {
-    let loader = (0..).zip(texts).fold(Loader::new().text("client.yaml", CLIENT), |loader, (i, text)| {
-        loader.text(format!("{i}.yaml"), (*text).to_owned())
-    });
+    let loader = (0..)
+        .zip(texts)
+        .fold(loader(), |loader, (i, text)| loader.text(format!("{i}.yaml"), (*text).to_owned()));
     Tracer::new(Arc::new(Mesh::new(loader.load(), MeshOptions::default())))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute::trace::{Fidelity, Query, Trace, Tracer, VerdictKind};
+use dryroute_tests::INGRESS_GATEWAY;
 
 const GATEWAY: &str = "
 apiVersion: v1
@@ -14,17 +15,6 @@ spec:
   clusterIP: 10.96.9.9
   selector: {istio: ingressgateway}
   ports: [{name: http, port: 80, targetPort: 8080}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: igw, namespace: istio-system}
-spec:
-  selector: {matchLabels: {istio: ingressgateway}}
-  template:
-    metadata:
-      labels: {istio: ingressgateway, sidecar.istio.io/inject: 'true'}
-      annotations: {inject.istio.io/templates: gateway}
-    spec: {containers: [{name: istio-proxy, image: auto}]}
 ---
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -40,7 +30,10 @@ fn trace(rule: &str) -> Trace {
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: back, namespace: default}}\n\
          spec:\n  hosts: ['*']\n  gateways: [gw]\n  http: [{{{rule}}}]\n"
     );
-    let loader = Loader::new().text("gateway.yaml", GATEWAY).text("rules.yaml", rules);
+    let loader = Loader::new()
+        .text("igw.yaml", INGRESS_GATEWAY)
+        .text("gateway.yaml", GATEWAY)
+        .text("rules.yaml", rules);
     let tracer = Tracer::new(Arc::new(Mesh::new(loader.load(), MeshOptions::default())));
     let mut query = Query::get("http://x/").unwrap();
     query.from = Some("outside".into());

@@ -16,7 +16,7 @@ use crate::istiod::peer_authentication::{MtlsMode, compose};
 use crate::istiod::proxy::Proxy;
 use crate::istiod::service::ScopedService;
 use crate::manifest::schema::istio::{TlsMode, TrafficPolicy};
-use crate::mesh::{Address, DestinationRule, Endpoint, Health, Mesh, ServicePort};
+use crate::mesh::{Address, DestinationRule, Endpoint, Health, Mesh, ServicePort, network};
 
 /// The addresses of a port's endpoints, one list for each.
 pub fn addresses(mesh: &Mesh, service: &ScopedService, port: &ServicePort) -> Vec<Vec<SmolStr>> {
@@ -111,15 +111,13 @@ fn across_networks<'m>(proxy: &'m Proxy, mut groups: Vec<Group<'m>>) -> Vec<Grou
         Address::Name(_) | Address::Pipe(_) => false,
     };
     for group in &mut groups {
-        // By place, so that the order is that of the gateways.
         let mut shares: BTreeMap<(&SmolStr, usize), u32> = BTreeMap::new();
         let mut kept = Vec::new();
         for (endpoint, mut sent) in std::mem::take(&mut group.members) {
             sent.load_balancing_weight = sent.load_balancing_weight.saturating_mul(scale);
             let there = gateways.to(&endpoint.network);
-            let is_near = own.is_empty() || endpoint.network.is_empty() || *own == endpoint.network;
-            let has_to_pass = own.is_empty() && !endpoint.network.is_empty() && !there.is_empty();
-            if there.is_empty() || (is_near && !has_to_pass) {
+            // A proxy that names no network is in none that has gateways.
+            if there.is_empty() || *own == endpoint.network {
                 kept.push((endpoint, sent));
                 continue;
             }
@@ -135,7 +133,7 @@ fn across_networks<'m>(proxy: &'m Proxy, mut groups: Vec<Group<'m>>) -> Vec<Grou
             .into_iter()
             .filter_map(|((network, place), weight)| Some((gateways.to(network).get(place)?, weight.max(1))))
             .collect();
-        passed.sort_by_cached_key(|(gateway, _)| (address_text(gateway), gateway.port));
+        passed.sort_by_cached_key(|(gateway, _)| network::order(gateway));
         for (gateway, weight) in passed {
             let mut sent = lb_endpoint(proxy.mesh(), gateway, None);
             sent.istio_mutual = true;
@@ -146,13 +144,6 @@ fn across_networks<'m>(proxy: &'m Proxy, mut groups: Vec<Group<'m>>) -> Vec<Grou
         group.members = kept;
     }
     groups
-}
-
-fn address_text(endpoint: &Endpoint) -> SmolStr {
-    match &endpoint.address {
-        Address::Ip(ip) => format_smolstr!("{ip}"),
-        Address::Name(text) | Address::Pipe(text) => text.clone(),
-    }
 }
 
 /// Whether there is an endpoint to put into the cluster itself.

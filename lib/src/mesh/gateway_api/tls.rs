@@ -4,6 +4,7 @@
 //! listener whose certificates are all not valid is not opened. istiod: `pilot/pkg/config/kube/gateway/conversion.go:
 //! buildTLS, resolveGatewayTLS, buildSecretReference, buildCaCertificateReference`.
 
+use indexmap::IndexMap;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::listener::Owner;
@@ -16,6 +17,7 @@ use crate::manifest::schema::gateway_api::{
 use crate::manifest::schema::istio::{ServerTlsMode, ServerTlsSettings};
 use crate::manifest::schema::kubernetes::Secret;
 use crate::manifest::validate::is_cipher;
+use crate::mesh::locality::NETWORK;
 
 /// Chooses client certificates, or Istio's own certificate, for a listener.
 const TERMINATE_MODE: &str = "gateway.istio.io/tls-terminate-mode";
@@ -23,10 +25,8 @@ const TERMINATE_MODE: &str = "gateway.istio.io/tls-terminate-mode";
 const CIPHER_SUITES: &str = "gateway.istio.io/tls-cipher-suites";
 /// Says what a listener carries.
 const LISTENER_PROTOCOL: &str = "gateway.istio.io/listener-protocol";
-/// The network of a gateway between networks.
-const NETWORK: &str = "topology.istio.io/network";
-/// The port of such a gateway that passes Istio's TLS through.
-const NETWORK_PORT: &str = "networking.istio.io/gatewayPort";
+/// The port of a gateway between networks that passes Istio's TLS through.
+pub(in crate::mesh) const NETWORK_PORT: &str = "networking.istio.io/gatewayPort";
 /// How many certificates a listener may have.
 const MOST_CERTIFICATES: usize = 2;
 
@@ -42,7 +42,7 @@ pub(super) fn settings(
     let mut out = ServerTlsSettings::default();
     let fault = match tls.mode.as_deref().unwrap_or("Terminate") {
         "Passthrough" => {
-            if is_auto_passthrough(owner, tls, port) {
+            if is_auto_passthrough(owner.labels, tls, port) {
                 out.mode = ServerTlsMode::AutoPassthrough;
             }
             None
@@ -76,11 +76,17 @@ fn frontend(gateway: Option<&GatewayTls>, port: u32) -> Option<&FrontendTlsConfi
     }
 }
 
+/// Whether a listener of a gateway with these labels passes Istio's TLS through.
+///
 /// istiod: `pilot/pkg/serviceregistry/kube/conversion.go: IsAutoPassthrough`.
-fn is_auto_passthrough(owner: &Owner<'_>, tls: &ListenerTls, port: u32) -> bool {
-    let expected = owner.labels.get(NETWORK_PORT).map_or("15443", SmolStr::as_str);
+pub(in crate::mesh) fn is_auto_passthrough(
+    labels: &IndexMap<SmolStr, SmolStr>,
+    tls: &ListenerTls,
+    port: u32,
+) -> bool {
+    let expected = labels.get(NETWORK_PORT).map_or("15443", SmolStr::as_str);
     option(tls, LISTENER_PROTOCOL) == "auto-passthrough"
-        || (owner.labels.contains_key(NETWORK) && port.to_string() == expected)
+        || (labels.contains_key(&NETWORK) && port.to_string() == expected)
 }
 
 /// Settings of TLS that ends at the gateway; `false` where nothing else counts.
