@@ -165,7 +165,9 @@ mod tests {
     use smol_str::SmolStr;
 
     use super::*;
-    use crate::envoy::config::{CircuitBreakers, EndpointAddress, UpstreamProtocol, UpstreamTransport};
+    use crate::envoy::config::{
+        CircuitBreakers, ClusterMetadata, EndpointAddress, UpstreamProtocol, UpstreamTransport,
+    };
     use crate::origin::Origin;
 
     /// A group by its priority, weight, and the health of its endpoints.
@@ -206,6 +208,7 @@ mod tests {
             outlier_detection: None,
             locality_weighted: false,
             healthy_panic_threshold: Some(0),
+            metadata: ClusterMetadata::default(),
             tuning: None,
             patches: Vec::new(),
             opaque: None,

@@ -7,10 +7,12 @@ pub mod cluster;
 pub mod http;
 pub mod listener;
 pub mod matching;
+pub mod metadata;
 pub mod route;
 
 pub use cluster::*;
 pub use http::*;
 pub use listener::*;
 pub use matching::*;
+pub use metadata::*;
 pub use route::*;

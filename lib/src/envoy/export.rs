@@ -11,6 +11,7 @@ mod json;
 mod listener;
 pub mod loopback;
 mod matching;
+mod metadata;
 mod rbac;
 mod route;
 mod tls;

@@ -8,6 +8,7 @@ pub mod endpoint;
 #[cfg(test)]
 mod entry_tests;
 pub mod locality;
+pub(in crate::istiod) mod metadata;
 pub mod sni_dnat;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,8 @@ use super::node::NodeType;
 use super::proxy::Proxy;
 use super::service::ScopedService;
 use crate::envoy::config::{
-    CircuitBreakers, Cluster, DiscoveryType, LoadAssignment, UpstreamProtocol, UpstreamTransport,
+    CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, LoadAssignment, UpstreamProtocol,
+    UpstreamTransport,
 };
 use crate::manifest::schema::istio::SimpleLb;
 use crate::mesh::{DestinationRule, Protocol, Resolution, ServicePort, host};
@@ -189,6 +191,7 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
         ),
         healthy_panic_threshold: policy
             .healthy_panic_threshold(SendsUnhealthy::of(proxy.mesh(), service.service())),
+        metadata: metadata::outbound(target, &policy, discovery_type),
         tuning: policy.tuning(discovery_type),
         patches: Vec::new(),
         opaque: None,
@@ -241,6 +244,7 @@ pub fn plain(proxy: &Proxy, name: SmolStr, discovery_type: DiscoveryType) -> Clu
         outlier_detection: None,
         locality_weighted: false,
         healthy_panic_threshold: None,
+        metadata: ClusterMetadata::default(),
         tuning: None,
         patches: Vec::new(),
         opaque: None,

@@ -24,13 +24,13 @@ use self::headers::Sides;
 use self::redirect::ListenerScheme;
 pub use self::refusal::refused_rules;
 use crate::envoy::config::{
-    Action, AppendAction, ClusterSpecifier, HashPolicy, HeaderOperations, HeaderValueOption,
-    MaxStreamDuration, PathSpecifier, Route, RouteAction, RouteMatch,
+    Action, AppendAction, ClusterSpecifier, ConfigInfo, ConfigKind, HashPolicy, HeaderOperations,
+    HeaderValueOption, MaxStreamDuration, PathSpecifier, Route, RouteAction, RouteMatch,
 };
 use crate::istiod::name::SubsetKey;
 use crate::manifest::schema;
 use crate::manifest::schema::istio::{HttpMatchRequest, HttpRetry, HttpRouteDestination};
-use crate::mesh::{Generator, HttpRule};
+use crate::mesh::{Generator, HttpRule, VirtualService};
 use crate::origin::Origin;
 
 /// The name of a route that Istio makes for a service without VirtualService.
@@ -103,21 +103,30 @@ pub struct RouteOptions<'a> {
     pub disable_shadow_host_suffix: bool,
 }
 
-/// The routes of a VirtualService called `name`; none when no rule applies to this proxy and port.
+/// How istiod names a VirtualService as the one that a route was made of.
+pub fn config_info(virtual_service: &VirtualService) -> ConfigInfo {
+    ConfigInfo {
+        kind: ConfigKind::VirtualService,
+        namespace: virtual_service.namespace.clone(),
+        name: virtual_service.name.clone(),
+    }
+}
+
+/// The routes of the VirtualService `of`; none when no rule applies to this proxy and port.
 pub fn build_http_routes<'a>(
-    name: &str,
+    of: &ConfigInfo,
     rules: impl IntoIterator<Item = &'a HttpRule>,
     options: &RouteOptions<'_>,
 ) -> Vec<Arc<Route>> {
     let mut out = Vec::new();
     for rule in rules {
         if rule.route.match_.is_empty() {
-            out.extend(translate_route(name, rule, None, options).map(Arc::new));
+            out.extend(translate_route(of, rule, None, options).map(Arc::new));
             break;
         }
         for (i, condition) in rule.route.match_.iter().enumerate() {
             let at = rule.match_origins.get(i).cloned().unwrap_or_else(|| rule.origin.element("match", i));
-            let Some(route) = translate_route(name, rule, Some((condition, at)), options) else { continue };
+            let Some(route) = translate_route(of, rule, Some((condition, at)), options) else { continue };
             let catch_all = matching::is_catch_all(&route.route_match);
             out.push(Arc::new(route));
             if catch_all {
@@ -143,7 +152,7 @@ fn applies(condition: &HttpMatchRequest, options: &RouteOptions<'_>) -> bool {
 
 /// Translates one rule with one of its matches; `None` when the match cannot apply to this proxy and port.
 pub fn translate_route(
-    name: &str,
+    of: &ConfigInfo,
     rule: &HttpRule,
     condition: Option<(&HttpMatchRequest, Origin)>,
     options: &RouteOptions<'_>,
@@ -184,7 +193,7 @@ pub fn translate_route(
             options,
         )))
     };
-    let decorator = Some(route_operation(&route_match, &action, name, options.listen_port));
+    let decorator = Some(route_operation(&route_match, &action, &of.name, options.listen_port));
     if options.http3_alt_svc {
         headers.response_headers_to_add.push(http3_alt_svc(options.listen_port));
     }
@@ -196,6 +205,7 @@ pub fn translate_route(
         decorator,
         fault: route.fault.as_ref().and_then(|fault| fault::translate_fault(fault, &place("fault"))),
         cors: route.cors_policy.as_ref().map(|cors| cors::translate_cors_policy(cors, place("corsPolicy"))),
+        config: Some(of.clone()),
         origin: route_origin,
     })
 }
@@ -256,6 +266,7 @@ fn default_route(cluster: SmolStr, operation: SmolStr, origin: Origin) -> Route 
         decorator: Some(operation),
         fault: None,
         cors: None,
+        config: None,
         origin,
     }
 }

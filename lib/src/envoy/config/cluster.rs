@@ -7,6 +7,7 @@ use std::time::Duration;
 use smol_str::SmolStr;
 
 use super::http::AppliedPatch;
+use super::metadata::ClusterMetadata;
 use crate::origin::Origin;
 
 /// How a cluster finds its endpoints.
@@ -55,6 +56,8 @@ pub struct Cluster {
     pub locality_weighted: bool,
     /// With fewer healthy endpoints than this, in percent, all are used; Envoy's 50 when it is not set.
     pub healthy_panic_threshold: Option<u32>,
+    /// What it says of itself.
+    pub metadata: ClusterMetadata,
     /// What changes no decision; `None` where nothing of it is set.
     pub tuning: Option<Arc<ClusterTuning>>,
     /// The patches of EnvoyFilters that changed it.

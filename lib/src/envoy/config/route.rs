@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 use super::matching::{
     HeaderMatcher, MetadataMatcher, QueryParameterMatcher, RegexRewrite, SafeRegex, StringMatcher,
 };
+use super::metadata::ConfigInfo;
 use crate::origin::Origin;
 
 /// A route configuration (`config.route.v3.RouteConfiguration`).
@@ -86,6 +87,8 @@ pub struct Route {
     pub fault: Option<Fault>,
     /// CORS.
     pub cors: Option<CorsPolicy>,
+    /// The VirtualService that it was made of, under the name that istiod gives it.
+    pub config: Option<ConfigInfo>,
     /// Who made it.
     pub origin: Origin,
 }

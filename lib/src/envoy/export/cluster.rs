@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::json::{Object, duration, percent, texts};
 use super::tls::{sds, set_certificate_files, set_validation, set_validation_file};
-use super::{Endpoints, Writer, socket_address, tuning};
+use super::{Endpoints, Writer, metadata, socket_address, tuning};
 use crate::envoy::config::{
     Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LocalityEndpoints, UpstreamProtocol,
     UpstreamTlsContext, UpstreamTlsMode, UpstreamTransport,
@@ -70,6 +70,7 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
         balancing.set("locality_weighted_lb_config", json!({}));
     }
     out.set("common_lb_config", balancing);
+    metadata::set(&mut out, metadata::of_cluster(&cluster.metadata));
     out.into()
 }
 

@@ -36,8 +36,12 @@ pub(super) fn config_dump(writer: &Writer<'_>) -> Value {
         .into_iter()
         .map(|c| json!({"version_info": VERSION, "cluster": typed(CLUSTER, c)}))
         .collect();
-    let routes: Vec<Value> = writer
-        .route_configurations()
+    // Envoy has no order of its own here; this is the one that istioctl makes, whatever else is among them.
+    let mut named = writer.route_configurations();
+    let port =
+        |config: &Value| config.get("name").and_then(Value::as_str).and_then(|name| name.parse::<u16>().ok());
+    named.sort_by_key(|config| port(config).map_or(u32::MAX, u32::from));
+    let routes: Vec<Value> = named
         .into_iter()
         .map(|r| json!({"version_info": VERSION, "route_config": typed(ROUTE_CONFIGURATION, r)}))
         .collect();

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Writer;
 use super::json::{Object, duration, millionths, texts, wide};
-use super::matching;
+use super::{matching, metadata};
 use crate::envoy::config::{
     Action, AppendAction, ClusterSpecifier, CorsPolicy, DirectResponseAction, Fault, FaultAbort, HashPolicy,
     HeaderOperations, HostRewrite, PathRedirect, PathSpecifier, RedirectAction, RegexRewrite,
@@ -79,9 +79,14 @@ fn route(writer: &Writer<'_>, index: usize, route: &Route) -> Value {
     }
     out.set_nonempty("typed_per_filter_config", filters);
     headers(&mut out, &route.headers);
-    if writer.loopback.is_some() {
-        out.set("metadata", json!({"filter_metadata": {METADATA: {"index": index.to_string()}}}));
+    let mut notes = Map::new();
+    if let Some(info) = &route.config {
+        notes.insert(metadata::ISTIO.to_owned(), json!({"config": info.to_string()}));
     }
+    if writer.loopback.is_some() {
+        notes.insert(METADATA.to_owned(), json!({"index": index.to_string()}));
+    }
+    metadata::set(&mut out, notes);
     out.into()
 }
 

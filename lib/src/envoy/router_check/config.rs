@@ -295,6 +295,7 @@ pub(super) fn route(mut fields: Fields) -> Result<TableRoute, RouterCheckError> 
         decorator: None,
         fault: None,
         cors: None,
+        config: None,
         origin: WRITTEN,
     };
     let Conditions { fraction, conditions, .. } = read;

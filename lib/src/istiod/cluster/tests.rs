@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, ToSmolStr};
 
-use crate::envoy::config::{Cluster, EndpointAddress};
+use crate::envoy::config::{Cluster, ClusterMetadata, EndpointAddress};
 use crate::envoy::xds::Xds;
 use crate::istiod::{Node, Proxy};
 use crate::manifest::{Loader, parse_mesh_config};
@@ -524,4 +524,33 @@ fn of_a_service_that_stays_on_the_node_only_what_may_run_there_is_an_endpoint() 
     assert_eq!(members(&known), [("shop/web-0".into(), false)]);
     let everywhere = cluster(&proxy(&format!("{placed}{}", service(""))), "");
     assert!(members(&everywhere).iter().all(|(_, assumed)| !assumed));
+}
+
+#[test]
+fn clusters_name_their_rule_their_subset_and_their_service() {
+    let rule = rule(
+        "trafficPolicy: {tls: {mode: SIMPLE}}, subsets: [{name: a, labels: {v: a}, trafficPolicy: {tls: {mode: DISABLE}}}]",
+    );
+    let proxy = proxy(&(world() + &service("") + &rule));
+    let (whole, part) = (cluster(&proxy, ""), cluster(&proxy, "a"));
+    let path = "/apis/networking.istio.io/v1/namespaces/shop/destination-rule/web";
+    for (cluster, subset) in [(&whole, ""), (&part, "a")] {
+        let metadata = &cluster.metadata;
+        assert_eq!(metadata.config.as_ref().unwrap().to_string(), path);
+        assert_eq!(metadata.subset, subset);
+        assert_eq!(metadata.services.len(), 1);
+        assert_eq!(metadata.services[0].host, "web.shop.svc.cluster.local");
+    }
+    assert!(whole.metadata.alpn_override && !part.metadata.alpn_override);
+}
+
+#[test]
+fn clusters_of_services_outside_of_the_mesh_say_so_and_istios_own_say_nothing() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: out, namespace: shop}\n\
+                 spec: {hosts: [out.example], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}\n---\n";
+    let proxy = proxy(&(world() + entry));
+    let metadata = &proxy.cluster("outbound|80||out.example").unwrap().metadata;
+    assert!(metadata.external && metadata.config.is_none());
+    assert_eq!(metadata.services[0].name, "out.example");
+    assert_eq!(proxy.cluster("PassthroughCluster").unwrap().metadata, ClusterMetadata::default());
 }

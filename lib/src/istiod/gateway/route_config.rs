@@ -209,7 +209,8 @@ impl RouteSkeleton {
         };
         let http3 = merged.http3_routes.contains(&self.name);
         with_options(proxy, server, virtual_service, http3, |options| {
-            route::build_http_routes(&virtual_service.name, &virtual_service.http, options).into()
+            route::build_http_routes(&route::config_info(virtual_service), &virtual_service.http, options)
+                .into()
         })
     }
 }

@@ -12,9 +12,10 @@ use smol_str::SmolStr;
 
 use super::chain_config::{self, ingress};
 use crate::envoy::config::{
-    Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LoadAssignment, LocalityEndpoints,
-    UpstreamProtocol, UpstreamTransport,
+    Cluster, ClusterMetadata, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LoadAssignment,
+    LocalityEndpoints, UpstreamProtocol, UpstreamTransport,
 };
+use crate::istiod::cluster::metadata;
 use crate::istiod::cluster::traffic_policy::ResolvedPolicy;
 use crate::istiod::name::{INBOUND_PASSTHROUGH_CLUSTER, SubsetKey, inbound_cluster};
 use crate::istiod::node::{InterceptionMode, IpMode, NodeType};
@@ -98,7 +99,9 @@ fn split_host_port(text: &str) -> Option<(&str, u16)> {
 }
 
 fn from_services(proxy: &Proxy, port: u16) -> Option<Cluster> {
-    let target = proxy.service_targets().iter().find(|target| target.target_port == port)?;
+    let targets: Vec<_> =
+        proxy.service_targets().iter().filter(|target| target.target_port == port).collect();
+    let target = *targets.first()?;
     let endpoint = match proxy.mesh().config().inbound_traffic_policy {
         InboundTrafficPolicyMode::Passthrough => None,
         InboundTrafficPolicyMode::Localhost => {
@@ -106,6 +109,7 @@ fn from_services(proxy: &Proxy, port: u16) -> Option<Cluster> {
         }
     };
     let service = &target.service;
+    let rule = rule_of(proxy, service);
     Some(build_cluster(
         proxy,
         Inbound {
@@ -113,7 +117,8 @@ fn from_services(proxy: &Proxy, port: u16) -> Option<Cluster> {
             service_port: target.port.number,
             protocol: target.port.protocol,
             endpoint,
-            rule: rule_of(proxy, service),
+            metadata: metadata::inbound(&targets, target.port.number, rule.as_deref()),
+            rule,
             original_dst_port_override: (service.registry == Registry::External
                 && service.resolution == Resolution::Passthrough
                 && target.port.target_port != 0)
@@ -131,6 +136,7 @@ fn from_ingress(
 ) -> Option<Cluster> {
     let target = proxy.service_targets().iter().find(|target| target.target_port == port);
     let protocol = Protocol::parse(&listener.port.as_ref()?.protocol);
+    let rule = target.and_then(|target| rule_of(proxy, &target.service));
     Some(build_cluster(
         proxy,
         Inbound {
@@ -138,7 +144,8 @@ fn from_ingress(
             service_port: port,
             protocol,
             endpoint: default_endpoint(proxy, &listener.default_endpoint),
-            rule: target.and_then(|target| rule_of(proxy, &target.service)),
+            metadata: metadata::ingress(target.map(|target| &*target.service), proxy, rule.as_deref()),
+            rule,
             original_dst_port_override: None,
             origin,
         },
@@ -184,6 +191,7 @@ struct Inbound {
     protocol: Protocol,
     endpoint: Option<EndpointAddress>,
     rule: Option<Arc<DestinationRule>>,
+    metadata: ClusterMetadata,
     original_dst_port_override: Option<u16>,
     origin: Origin,
 }
@@ -235,6 +243,7 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
         outlier_detection: None,
         locality_weighted: false,
         healthy_panic_threshold: None,
+        metadata: inbound.metadata,
         tuning: policy.tuning(discovery_type),
         patches: Vec::new(),
         opaque: None,

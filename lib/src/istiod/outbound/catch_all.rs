@@ -184,6 +184,7 @@ pub fn virtual_host(proxy: &Proxy) -> VirtualHost {
         decorator: None,
         fault: None,
         cors: None,
+        config: None,
         origin: policy.origin.clone(),
     };
     VirtualHost {

@@ -249,7 +249,7 @@ pub fn virtual_service_routes(
         append_x_forwarded_host: headers.x_forwarded_host,
         disable_shadow_host_suffix: proxy.mesh().features().disable_shadow_host_suffix,
     };
-    route::build_http_routes(&virtual_service.name, &virtual_service.http, &options)
+    route::build_http_routes(&route::config_info(virtual_service), &virtual_service.http, &options)
 }
 
 fn materialise(
