@@ -11,6 +11,7 @@ mod routes;
 use std::sync::Arc;
 
 use clap::{Subcommand, ValueEnum};
+use dryroute::envoy::config::ConfigInfo;
 use dryroute::envoy::export::{self, Document, Snapshot};
 use dryroute::istiod::Proxy;
 use dryroute::mesh::Mesh;
@@ -39,9 +40,11 @@ enum Section {
     /// Clusters
     #[command(visible_aliases = ["cluster", "c", "cds"])]
     Clusters(clusters::Args),
-    /// Endpoints of clusters
-    #[command(visible_aliases = ["endpoint", "ep", "eds"])]
+    /// Endpoints that Envoy has
+    #[command(visible_aliases = ["endpoint", "ep"])]
     Endpoints(endpoints::Args),
+    /// Endpoints as istiod tells them, with their localities
+    Eds(endpoints::Args),
 }
 
 /// What every table needs to know.
@@ -54,6 +57,31 @@ struct Common {
     output: Format,
     #[command(flatten)]
     input: Input,
+}
+
+/// How much of listeners and routes is shown.
+#[derive(Debug, clap::Args)]
+struct Detail {
+    /// Show filter chains of listeners and routes of virtual hosts, as by default; =false shows one line for each
+    #[arg(
+        long,
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    verbose: bool,
+    /// The same as --verbose=false
+    #[arg(long)]
+    summary: bool,
+}
+
+impl Detail {
+    fn is_summary(&self) -> bool {
+        self.summary || !self.verbose
+    }
 }
 
 /// Output formats of `proxy-config`.
@@ -84,24 +112,31 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(mesh: &'a Mesh, format: Format, header: &[&'static str]) -> Self {
+    /// A table with istioctl's columns, and with `more` and where each line comes from behind them if it is to be wide.
+    fn new(mesh: &'a Mesh, format: Format, header: &[&'static str], more: &[&'static str]) -> Self {
         let wide = format == Format::Wide;
         let mut header = header.to_vec();
         if wide {
+            header.extend(more);
             header.push("ORIGIN");
         }
         Self { mesh, wide, header, rows: Vec::new() }
     }
 
-    fn push(&mut self, mut cells: Vec<String>, origin: &Origin) {
+    fn push(&mut self, cells: Vec<String>, origin: &Origin) {
+        self.push_with(cells, Vec::new(), origin);
+    }
+
+    fn push_with(&mut self, mut cells: Vec<String>, more: Vec<String>, origin: &Origin) {
         if self.wide {
+            cells.extend(more);
             cells.push(place::full(self.mesh, origin));
         }
         self.rows.push(cells);
     }
 
-    fn finish(self, gap: u16) -> String {
-        crate::table::render_with(&self.header, self.rows, gap)
+    fn finish(self, gap: usize) -> String {
+        crate::table::columns(&self.header, &self.rows, gap)
     }
 }
 
@@ -110,7 +145,7 @@ pub(crate) fn run(args: &Args) -> Result<Output, CliError> {
         Section::Listeners(args) => &args.common,
         Section::Routes(args) => &args.common,
         Section::Clusters(args) => &args.common,
-        Section::Endpoints(args) => &args.common,
+        Section::Endpoints(args) | Section::Eds(args) => &args.common,
     };
     let loaded = common.input.load()?;
     let answer = answer(args, common, &loaded.mesh);
@@ -121,7 +156,8 @@ fn answer(args: &Args, common: &Common, mesh: &Arc<Mesh>) -> Result<String, CliE
     let node = who::node(mesh, &common.proxy, &common.input.namespace()?)?;
     let proxy = Proxy::new(mesh.clone(), node);
     let format = common.output;
-    let stdout = match &args.section {
+    let section = &args.section;
+    let stdout = match section {
         Section::Listeners(args) => {
             let listeners = listeners::select(&proxy, args);
             if format.is_table() {
@@ -154,10 +190,12 @@ fn answer(args: &Args, common: &Common, mesh: &Arc<Mesh>) -> Result<String, CliE
                 )?
             }
         }
-        Section::Endpoints(args) => {
+        Section::Endpoints(args) | Section::Eds(args) => {
             let clusters = endpoints::select(&proxy, args);
             if format.is_table() {
-                endpoints::table(&proxy, &clusters, args)
+                let told = matches!(section, Section::Eds(_));
+                let table = if told { endpoints::told } else { endpoints::table };
+                table(&proxy, &clusters, args)
             } else {
                 resources(
                     &Snapshot {
@@ -184,14 +222,9 @@ fn resources(snapshot: &Snapshot, document: Document, format: Format) -> Result<
     Ok(Output::json(&list)?.stdout)
 }
 
-/// Who made it, as istioctl names resources: `name.namespace`.
-fn managed_by(mesh: &Mesh, origin: &Origin, kind: dryroute::manifest::Kind) -> String {
-    origin
-        .resource()
-        .and_then(|id| mesh.manifests().get(id))
-        .filter(|resource| resource.kind == kind)
-        .map(|resource| format!("{}.{}", resource.meta.name, resource.meta.namespace))
-        .unwrap_or_default()
+/// Who made it, as istioctl names resources: `name.namespace`. istioctl: `route.go: describeManagement`.
+fn managed_by(config: Option<&ConfigInfo>) -> String {
+    config.map(|of| format!("{}.{}", of.name, of.namespace)).unwrap_or_default()
 }
 
 /// Direction, subset, host and port of `outbound|80|v1|host`; `None` for other names.

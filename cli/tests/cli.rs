@@ -126,7 +126,12 @@ cases! {
     proxy_config_routes_wide: "proxy-config routes default/sleep --scenario egress-gateway -o wide";
     proxy_config_routes_json: "proxy-config routes istio-egressgateway --scenario egress-gateway-fixed --name http.8080 -o json";
     proxy_config_clusters: "proxy-config clusters sleep.default --scenario canary --direction outbound";
-    proxy_config_endpoints: "proxy-config endpoints sleep --scenario canary --cluster 'outbound|9080|v1|reviews.default.svc.cluster.local'";
+    proxy_config_clusters_of_tls_origination: "proxy-config clusters sleep --scenario tls-origination --port 443";
+    proxy_config_clusters_of_nothing: "proxy-config clusters sleep.default --scenario canary --subset v9";
+    proxy_config_routes_summary: "proxy-config routes sleep --scenario canary --verbose=false";
+    proxy_config_endpoints: "proxy-config endpoints sleep --scenario canary";
+    proxy_config_endpoints_wide: "proxy-config endpoints sleep --scenario canary --cluster 'outbound|9080|v1|reviews.default.svc.cluster.local' -o wide";
+    proxy_config_eds: "proxy-config eds sleep --scenario canary --status healthy";
     proxy_config_endpoints_yaml: "proxy-config endpoints sleep --scenario canary --cluster 'outbound|9080|v1|reviews.default.svc.cluster.local' -o yaml";
     // Everything else.
     check_multi_namespace: "check --scenario multi-namespace";
@@ -227,6 +232,7 @@ fn sections_of_proxy_config_have_the_short_names_of_istioctl() {
         ["routes", "route", "r"],
         ["clusters", "cluster", "c"],
         ["endpoints", "endpoint", "ep"],
+        ["eds", "eds", "eds"],
     ] {
         let tables = names
             .map(|name| dryroute(&["pc", name, "sleep", "--scenario", "canary"]).output().unwrap().stdout);

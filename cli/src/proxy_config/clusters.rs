@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use dryroute::envoy::config::{Cluster, DiscoveryType};
 use dryroute::istiod::Proxy;
-use dryroute::manifest::Kind;
 
 use super::{Common, Rows, managed_by, parse_subset_key, sort_key};
 
@@ -49,7 +48,7 @@ pub(super) fn select(proxy: &Proxy, args: &Args) -> Vec<Arc<Cluster>> {
 pub(super) fn table(proxy: &Proxy, clusters: &[Arc<Cluster>], args: &Args) -> String {
     let header = ["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE"];
     let mesh = proxy.mesh();
-    let mut rows = Rows::new(mesh, args.common.output, &header);
+    let mut rows = Rows::new(mesh, args.common.output, &header, &[]);
     for cluster in clusters {
         let mut cells: Vec<String> = match parse_subset_key(&cluster.name) {
             Some((direction, subset, host, port)) => {
@@ -59,8 +58,7 @@ pub(super) fn table(proxy: &Proxy, clusters: &[Arc<Cluster>], args: &Args) -> St
             None => vec![cluster.name.to_string(), "-".into(), "-".into(), "-".into()],
         };
         cells.push(kind(cluster).to_owned());
-        let rule = cluster.applied.iter().map(|origin| managed_by(mesh, origin, Kind::DestinationRule));
-        cells.push(rule.into_iter().find(|name| !name.is_empty()).unwrap_or_default());
+        cells.push(managed_by(cluster.metadata.config.as_ref()));
         rows.push(cells, &cluster.origin);
     }
     rows.finish(5)

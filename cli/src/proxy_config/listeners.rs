@@ -8,7 +8,7 @@ use dryroute::envoy::config::{
 };
 use dryroute::istiod::Proxy;
 
-use super::{Common, Rows};
+use super::{Common, Detail, Rows};
 
 /// Arguments of `proxy-config listeners`.
 #[derive(Debug, clap::Args)]
@@ -24,9 +24,8 @@ pub(super) struct Args {
     /// Only listeners of this type: HTTP, TCP, HTTP+TCP, UNKNOWN
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// One line for each listener, with its type in place of its filter chains
-    #[arg(long)]
-    summary: bool,
+    #[command(flatten)]
+    detail: Detail,
 }
 
 /// The listeners that are wanted, by port, address and type.
@@ -44,15 +43,15 @@ pub(super) fn select(proxy: &Proxy, args: &Args) -> Vec<Arc<Listener>> {
 }
 
 pub(super) fn table(proxy: &Proxy, listeners: &[Arc<Listener>], args: &Args) -> String {
-    let header: &[&str] = if args.summary {
+    let header: &[&str] = if args.detail.is_summary() {
         &["ADDRESSES", "PORT", "TYPE"]
     } else {
         &["ADDRESSES", "PORT", "MATCH", "DESTINATION"]
     };
-    let mut rows = Rows::new(proxy.mesh(), args.common.output, header);
+    let mut rows = Rows::new(proxy.mesh(), args.common.output, header, &[]);
     for listener in listeners {
         let place = || vec![addresses(listener).join(","), port(listener).to_string()];
-        if args.summary {
+        if args.detail.is_summary() {
             let mut cells = place();
             cells.push(kind(listener).to_owned());
             rows.push(cells, &listener.origin);
@@ -80,7 +79,7 @@ fn addresses(listener: &Listener) -> Vec<String> {
         .chain(&listener.additional_addresses)
         .map(|address| match address {
             ListenerAddress::Socket(ip, _) => ip.to_string(),
-            ListenerAddress::Pipe(path) => path.to_string(),
+            ListenerAddress::Pipe(path) => path.trim_start_matches("unix://").to_owned(),
         })
         .collect()
 }

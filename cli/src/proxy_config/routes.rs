@@ -7,10 +7,9 @@ use dryroute::envoy::config::{
     RouteSpecifier,
 };
 use dryroute::istiod::Proxy;
-use dryroute::manifest::Kind;
 use smol_str::SmolStr;
 
-use super::{Common, Rows, managed_by};
+use super::{Common, Detail, Rows, managed_by};
 
 /// Arguments of `proxy-config routes`.
 #[derive(Debug, clap::Args)]
@@ -20,9 +19,8 @@ pub(super) struct Args {
     /// Only the route configuration of this name
     #[arg(long)]
     name: Option<String>,
-    /// One line for each route configuration, with the number of its virtual hosts
-    #[arg(long)]
-    summary: bool,
+    #[command(flatten)]
+    detail: Detail,
 }
 
 /// The route configurations that are wanted, those that listeners hold in place at the end; of those that are asked for
@@ -45,16 +43,16 @@ pub(super) fn select(proxy: &Proxy, args: &Args) -> Vec<Arc<RouteConfiguration>>
 }
 
 pub(super) fn table(proxy: &Proxy, configurations: &[Arc<RouteConfiguration>], args: &Args) -> String {
-    let header: &[&str] = if args.summary {
+    let header: &[&str] = if args.detail.is_summary() {
         &["NAME", "VIRTUAL HOSTS"]
     } else {
         &["NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE"]
     };
     let mesh = proxy.mesh();
-    let mut rows = Rows::new(mesh, args.common.output, header);
+    let mut rows = Rows::new(mesh, args.common.output, header, &[]);
     for configuration in configurations {
         let name = || configuration.name.to_string();
-        if args.summary {
+        if args.detail.is_summary() {
             rows.push(vec![name(), configuration.virtual_hosts.len().to_string()], &configuration.origin);
             continue;
         }
@@ -63,7 +61,7 @@ pub(super) fn table(proxy: &Proxy, configurations: &[Arc<RouteConfiguration>], a
             for route in host.routes.iter().filter(|route| !passes_through(route)) {
                 let mut cells = start();
                 cells.push(conditions(&route.route_match));
-                cells.push(managed_by(mesh, &route.origin, Kind::VirtualService));
+                cells.push(managed_by(route.config.as_ref()));
                 rows.push(cells, &route.origin);
             }
             if host.routes.is_empty() {
