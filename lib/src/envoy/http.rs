@@ -217,11 +217,6 @@ fn downstream<X: Xds + ?Sized>(
 ) -> Downstream {
     let connection = arrival.connection;
     let lines = request.map_or(&[][..], |request| &request.headers);
-    let asks_to_close = ["connection", "proxy-connection"].into_iter().any(|name| {
-        let close =
-            |value: &SmolStr| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close"));
-        lines.iter().filter(|(key, _)| key == name).any(|(_, value)| close(value))
-    });
     let exchanges_metadata =
         arrival.facts.peer_metadata && manager.http_filters.contains(&HttpFilter::PeerMetadata);
     Downstream {
@@ -255,7 +250,7 @@ fn downstream<X: Xds + ?Sized>(
                 }
             }
         }),
-        close: asks_to_close || connection.protocol == ApplicationProtocol::Http10,
+        close: connection.protocol == ApplicationProtocol::Http10,
         decorator: None,
         peer_metadata: (
             headers::has(lines, "x-envoy-peer-metadata"),
@@ -263,6 +258,14 @@ fn downstream<X: Xds + ?Sized>(
         ),
         exchanges_metadata,
     }
+}
+
+/// Whether the client wants the connection closed afterwards. Envoy: `http/header_utility.cc: HeaderUtility::shouldCloseConnection`.
+fn asks_to_close(lines: &[(SmolStr, SmolStr)]) -> bool {
+    let close = |value: &SmolStr| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close"));
+    ["connection", "proxy-connection"]
+        .into_iter()
+        .any(|name| lines.iter().filter(|(key, _)| key == name).any(|(_, value)| close(value)))
 }
 
 /// Whether a content type is gRPC's. Envoy: `grpc/common.cc: Common::hasGrpcContentType`.
@@ -307,6 +310,7 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         // A line that goes on belongs to the one before it, so only now is known what was said.
         let content_type = headers::joined(&request.headers, "content-type");
         decision.downstream.grpc = content_type.is_some_and(|value| is_grpc(&value));
+        decision.downstream.close |= asks_to_close(&request.headers);
         decision.downstream.grpc_web =
             grpc_web::asked(&request.headers).filter(|_| manager.http_filters.contains(&HttpFilter::GrpcWeb));
         read.map_err(refusal)?;

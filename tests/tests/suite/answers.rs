@@ -266,6 +266,14 @@ fn a_grpc_client_whose_upgrade_is_not_accepted_gets_a_status() {
 }
 
 #[test]
+fn an_answer_to_an_upgrade_has_no_grpc_status_before_its_operations_are_done() {
+    let mesh = rule("headers: {response: {set: {x-status: '[%GRPC_STATUS%]'}}}");
+    let both = [UPGRADE, &[("content-type", "application/grpc")]].concat();
+    let answer = passed_on(&decided(&mesh, &both), 200, &[]);
+    assert!(answer.contains(&"x-status: []".to_owned()), "{answer:?}");
+}
+
+#[test]
 fn each_try_gives_the_client_a_cookie() {
     let mesh = rule("retries: {attempts: 2, retryOn: 5xx}")
         + "
@@ -411,6 +419,17 @@ fn any_line_of_connection_asks_to_close() {
 }
 
 #[test]
+fn a_wish_to_close_that_goes_on_in_the_next_line_is_none() {
+    let direct = rule("directResponse: {status: 404}").replace("route: [{destination: {host: cart}}], ", "");
+    let closed = |headers| {
+        let answered = answer(&trace(&direct, "GET", "http://cart/", headers));
+        answered.contains(&"connection: close".to_owned())
+    };
+    assert!(closed(&[("proxy-connection", "close")]));
+    assert!(!closed(&[("proxy-connection", "close"), (" a", "1")]));
+}
+
+#[test]
 fn an_upgrade_is_a_body_that_an_answer_does_not_wait_for() {
     let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
     let mesh = rule("directResponse: {status: 200}").replace("route: [{destination: {host: cart}}], ", "");
@@ -431,6 +450,13 @@ fn a_query_without_a_content_type_is_refused_and_one_with_it_is_delivered() {
     let untyped = trace("", "QUERY", "http://cart/", &[]);
     let verdict = &untyped.outcomes[0].verdict;
     assert_eq!((verdict.status, verdict.details.as_str()), (Some(400), "query_missing_content_type"));
+    // The route is looked up for the answer, and its operations are done with what has been read.
+    let mesh = rule(
+        "headers: {response: {set: {x-a: '%STREAM_INFO_REQ(x-a)%', x-b: '%REQUESTED_SERVER_NAME(HOST_FIRST)%'}}}",
+    );
+    let lines = answer(&trace(&mesh, "QUERY", "http://cart/", &[("x-forwarded-proto", "a"), ("x-a", "1")]));
+    let own: Vec<&String> = lines.iter().filter(|line| line.starts_with("x-")).collect();
+    assert_eq!(own, ["x-a: 1"]);
     let typed = trace("", "QUERY", "http://cart/", &[("content-type", "application/json")]);
     assert_eq!(typed.outcomes[0].verdict.kind, VerdictKind::Delivered);
 }

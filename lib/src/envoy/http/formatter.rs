@@ -241,10 +241,7 @@ fn of_request<'a>(command: Command<'_>, values: &Values<'a>) -> Option<Cow<'a, s
     let address = |address: IpAddr| Cow::Owned(masked(address, arguments));
     let path = || Cow::Borrowed(request.path.as_str());
     Some(match name {
-        "REQ" | "REQUEST_HEADER" => header(arguments),
-        // These ask the stream, which has no headers before they are accepted. Measured with Envoy 1.40.
-        "STREAM_INFO_REQ" if downstream.accepted => header(arguments),
-        "STREAM_INFO_REQ" => Cow::Borrowed(""),
+        "REQ" | "REQUEST_HEADER" | "STREAM_INFO_REQ" => header(arguments),
         "PATH" => {
             let (query, source) = arguments.split_once(':').unwrap_or((arguments, ""));
             let original =
@@ -268,6 +265,7 @@ fn of_request<'a>(command: Command<'_>, values: &Values<'a>) -> Option<Cow<'a, s
         "REQUESTED_SERVER_NAME" => {
             let (order, source) = arguments.split_once(':').unwrap_or((arguments, ""));
             let host = || match source {
+                // It asks for the stream's headers, which it has none of before they are accepted. Measured with Envoy 1.40.
                 _ if !downstream.accepted => Cow::Borrowed(""),
                 "ORIG" => header("x-envoy-original-host"),
                 "HOST" => header(":authority"),
@@ -352,12 +350,12 @@ fn flags(flags: &[ResponseFlag], out: &mut String, name: impl Fn(ResponseFlag) -
     }
 }
 
-/// The gRPC status of a response's headers; what the proxy answers itself has no status yet.
+/// The gRPC status of a response's headers, or else of its status; an answer that the proxy is still making has none of either.
 ///
 /// Envoy: `grpc/common.cc: Common::getGrpcStatus`.
 fn grpc_status(response: Response<'_>) -> Option<u32> {
     let sent = headers::get(response.headers, "grpc-status").and_then(|text| text.parse().ok());
-    sent.or_else(|| response.upstream.map(|_| local_reply::to_grpc_status(response.status)))
+    sent.or_else(|| (response.status != 0).then(|| local_reply::to_grpc_status(response.status)))
 }
 
 /// Envoy: `substitution_formatter.cc: GrpcStatusFormatter`, `grpc/status.cc`.
