@@ -28,13 +28,15 @@ pub fn context(proxy: &Proxy, settings: &ServerTlsSettings, origin: Origin) -> D
             ClientCertificate::None
         }
     };
-    let secret_name = certificate(settings);
+    let mut certificates = certificates(settings).into_iter();
+    let secret_name = certificates.next().unwrap_or(WORKLOAD_CERTIFICATE);
     let secret_exists = exists(proxy, &secret_name);
     DownstreamTlsContext {
         client_certificate,
         istio_mutual,
         alpn_protocols: ALPN_HTTP.to_vec(),
         secret_name,
+        more_secret_names: certificates.collect(),
         authority: authority(settings),
         match_subject_alt_names: settings.subject_alt_names.iter().cloned().map(StringSan).collect(),
         secret_exists,
@@ -42,24 +44,29 @@ pub fn context(proxy: &Proxy, settings: &ServerTlsSettings, origin: Origin) -> D
     }
 }
 
-/// The server's certificate; of several, the first. istiod asks for the others in the same way.
-fn certificate(settings: &ServerTlsSettings) -> SmolStr {
+/// The server's certificates: files that are not complete are the workload's own.
+fn certificates(settings: &ServerTlsSettings) -> Vec<SmolStr> {
     if settings.mode == ServerTlsMode::IstioMutual {
-        return WORKLOAD_CERTIFICATE;
+        return vec![WORKLOAD_CERTIFICATE];
+    }
+    if !settings.credential_names.is_empty() {
+        return settings.credential_names.iter().map(|name| resource_name(name)).collect();
     }
     if let Some(name) = credential(settings) {
-        return resource_name(name);
+        return vec![resource_name(name)];
     }
-    let files = settings
-        .tls_certificates
-        .first()
-        .map_or((&settings.server_certificate, &settings.private_key), |certificate| {
-            (&certificate.server_certificate, &certificate.private_key)
-        });
-    match files {
-        (certificate, key) if certificate.is_empty() || key.is_empty() => WORKLOAD_CERTIFICATE,
-        (certificate, key) => file_certificate(certificate, key),
+    let of_files = |certificate: &SmolStr, key: &SmolStr| {
+        if certificate.is_empty() || key.is_empty() {
+            WORKLOAD_CERTIFICATE
+        } else {
+            file_certificate(certificate, key)
+        }
+    };
+    if settings.tls_certificates.is_empty() {
+        return vec![of_files(&settings.server_certificate, &settings.private_key)];
     }
+    let listed = settings.tls_certificates.iter();
+    listed.map(|own| of_files(&own.server_certificate, &own.private_key)).collect()
 }
 
 /// The authority that clients' certificates are checked with, where they are asked for.

@@ -203,6 +203,8 @@ pub struct DownstreamTlsContext {
     pub alpn_protocols: Vec<SmolStr>,
     /// The secret that holds the server certificate, by SDS resource name.
     pub secret_name: SmolStr,
+    /// The secrets of further certificates, of which the client's abilities choose one, by SDS resource name.
+    pub more_secret_names: Vec<SmolStr>,
     /// The secret that holds the authority of clients' certificates, by SDS resource name.
     pub authority: SmolStr,
     /// SAN values that a client certificate has to have one of; empty accepts any.

@@ -264,7 +264,9 @@ fn downstream_tls(writer: &Writer<'_>, context: &DownstreamTlsContext) -> Value 
             }
         }
         None => {
-            common.set("tls_certificate_sds_secret_configs", json!([sds(writer, &context.secret_name)]));
+            let certificates = std::iter::once(&context.secret_name).chain(&context.more_secret_names);
+            let secrets: Vec<Value> = certificates.map(|name| sds(writer, name)).collect();
+            common.set("tls_certificate_sds_secret_configs", secrets);
             if asks {
                 set_validation(writer, &mut common, names, &context.authority);
             }

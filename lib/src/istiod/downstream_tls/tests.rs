@@ -72,6 +72,32 @@ fn certificate_and_authority_are_named_as_istiod_names_them() {
 }
 
 #[test]
+fn every_certificate_that_is_listed_is_asked_for() {
+    let named = ServerTlsSettings {
+        credential_names: vec!["rsa".into(), "ecdsa".into()],
+        ..settings(ServerTlsMode::Simple)
+    };
+    let file = |name: &str| TlsCertificate {
+        server_certificate: name.into(),
+        private_key: "/key".into(),
+        ..TlsCertificate::default()
+    };
+    let listed = ServerTlsSettings {
+        tls_certificates: vec![file("/a"), file("/b")],
+        ..settings(ServerTlsMode::Simple)
+    };
+    for (settings, first, further) in [
+        (settings(ServerTlsMode::Simple), "default", vec![]),
+        (named, "kubernetes://rsa", vec!["kubernetes://ecdsa"]),
+        (listed, "file-cert:/a~/key", vec!["file-cert:/b~/key"]),
+    ] {
+        let context = built(NodeType::Router, &settings);
+        assert_eq!(context.secret_name, first);
+        assert_eq!(context.more_secret_names, further);
+    }
+}
+
+#[test]
 fn only_a_gateway_is_sure_of_a_secret_among_the_manifests() {
     let named =
         |name: &str| ServerTlsSettings { credential_name: name.into(), ..settings(ServerTlsMode::Simple) };

@@ -233,6 +233,7 @@ impl Context<'_> {
             istio_mutual: true,
             alpn_protocols,
             secret_name: WORKLOAD_CERTIFICATE,
+            more_secret_names: Vec::new(),
             authority: MESH_AUTHORITY,
             match_subject_alt_names: self.trust_domains.clone(),
             secret_exists: Some(true),
