@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 
 use super::node::{InterceptionMode, Node, NodeMetadata, NodeType};
 use crate::manifest::parse_mesh_config;
-use crate::manifest::schema::mesh_config::{self, ProxyConfig};
+use crate::manifest::schema::mesh_config::{self, ForwardClientCertDetails, ProxyConfig, ProxyHeaders};
 use crate::mesh::{Mesh, ProxyKind, Workload, locality, selects};
 
 impl Node {
@@ -94,10 +94,30 @@ fn merge(config: &mut ProxyConfig, over: ProxyConfig) {
     config.runtime_values.extend(over.runtime_values);
     config.interception_mode = over.interception_mode.or(config.interception_mode);
     config.gateway_topology = over.gateway_topology.or(config.gateway_topology.take());
-    config.proxy_headers = over.proxy_headers.or(config.proxy_headers.take());
+    config.proxy_headers = merge_headers(config.proxy_headers.take(), over.proxy_headers);
     config.connection_settings = over.connection_settings.or(config.connection_settings.take());
     config.status_port = over.status_port.or(config.status_port);
     config.mesh_id = over.mesh_id.or(config.mesh_id.take());
+}
+
+/// Some of the headers that `over` says nothing of stay as they were. istiod: `mesh.go: correctProxyHeaders`.
+fn merge_headers(known: Option<ProxyHeaders>, over: Option<ProxyHeaders>) -> Option<ProxyHeaders> {
+    let (known, over) = match (known, over) {
+        (Some(known), Some(over)) => (known, over),
+        (known, over) => return over.or(known),
+    };
+    let certificate = match over.forwarded_client_cert {
+        ForwardClientCertDetails::Undefined => known.forwarded_client_cert,
+        written => written,
+    };
+    Some(ProxyHeaders {
+        forwarded_client_cert: certificate,
+        request_id: over.request_id.or(known.request_id),
+        attempt_count: over.attempt_count.or(known.attempt_count),
+        server: over.server.or(known.server),
+        envoy_debug_headers: over.envoy_debug_headers.or(known.envoy_debug_headers),
+        ..over
+    })
 }
 
 /// Metadata from `ISTIO_META_…` variables: those of the proxy's container win over the proxy configuration's.
@@ -214,6 +234,23 @@ spec: {containers: [{name: app}]}
         assert_eq!(node.metadata.locality, "");
         assert!(node.metadata.locality_assumed);
         assert!(!node_of(&pod("topology.istio.io/locality: r.z")).metadata.locality_assumed);
+    }
+
+    #[test]
+    fn headers_that_an_annotation_says_nothing_of_are_as_the_mesh_has_them() {
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {sidecar.istio.io/inject: 'true'}, annotations: \
+            {proxy.istio.io/config: '{proxyHeaders: {server: {disabled: true}}}'}}\nspec: {containers: [{name: app}]}\n";
+        let mesh = "defaultConfig: {proxyHeaders: {attemptCount: {disabled: true}, forwardedClientCert: SANITIZE, \
+            server: {value: mine}, preserveHttp1HeaderCase: true}}";
+        let options =
+            MeshOptions { mesh_config: parse_mesh_config("mesh", mesh).0, ..MeshOptions::default() };
+        let mesh = Mesh::new(Loader::new().text("pods.yaml", pod).load(), options);
+        let node = Node::of(&mesh, mesh.workloads().first().unwrap()).unwrap();
+        let headers = node.metadata.proxy_config.as_ref().unwrap().proxy_headers.clone().unwrap();
+        assert_eq!(headers.attempt_count.unwrap().disabled, Some(true));
+        assert_eq!(headers.forwarded_client_cert, ForwardClientCertDetails::Sanitize);
+        assert_eq!(headers.server.unwrap().value, "", "what is written replaces the whole of it");
+        assert_eq!(headers.preserve_http1_header_case, None, "istiod keeps only some of them");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod traffic_policy;
 mod tuning;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smol_str::SmolStr;
 
@@ -30,12 +31,16 @@ use super::node::NodeType;
 use super::proxy::Proxy;
 use super::service::ScopedService;
 use crate::envoy::config::{
-    CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, LoadAssignment, UpstreamProtocol,
-    UpstreamTransport,
+    CircuitBreakers, Cluster, ClusterMetadata, ClusterTuning, DiscoveryType, LoadAssignment,
+    UpstreamProtocol, UpstreamTransport,
 };
 use crate::manifest::schema::istio::SimpleLb;
 use crate::mesh::{DestinationRule, Protocol, Resolution, ServicePort, host};
 use crate::origin::Origin;
+
+/// How long a connection may be unused that goes where the application wanted it to. istiod: `cluster_builder.go:
+/// passthroughHttpProtocolOptions`.
+const PASSTHROUGH_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The names of all clusters of a proxy, in istiod's order.
 pub fn names(proxy: &Proxy) -> Vec<SmolStr> {
@@ -257,13 +262,22 @@ pub fn plain(proxy: &Proxy, name: SmolStr, discovery_type: DiscoveryType) -> Clu
 pub fn passthrough(proxy: &Proxy, name: SmolStr) -> Cluster {
     let mut out = plain(proxy, name, DiscoveryType::OriginalDst);
     out.protocol = UpstreamProtocol::Downstream;
-    out.circuit_breakers = ResolvedPolicy::of_service(None, 0, proxy.mesh().config()).circuit_breakers();
+    let config = proxy.mesh().config();
+    let policy = ResolvedPolicy::of_service(None, 0, config);
+    out.connect_timeout = policy.connect_timeout(config);
+    out.circuit_breakers = policy.circuit_breakers();
+    // Of the settings for connections, only those that are not of HTTP get here.
+    let tcp_keepalive = policy.tuning(DiscoveryType::OriginalDst).and_then(|tuning| tuning.tcp_keepalive);
+    let idle_timeout = Some(PASSTHROUGH_IDLE_TIMEOUT);
+    out.tuning = Some(Arc::new(ClusterTuning { idle_timeout, tcp_keepalive, ..ClusterTuning::default() }));
     out
 }
 
 fn dynamic_dns(proxy: &Proxy) -> Cluster {
     let mut out = plain(proxy, ALLOW_ANY_DYNAMIC_DNS_CLUSTER, DiscoveryType::DynamicForwardProxy);
     out.protocol = UpstreamProtocol::Downstream;
+    let idle_timeout = Some(PASSTHROUGH_IDLE_TIMEOUT);
+    out.tuning = Some(Arc::new(ClusterTuning { idle_timeout, ..ClusterTuning::default() }));
     if let Some(settings) = &proxy.mesh().config().outbound_traffic_policy.tls {
         out.transport = tls::forward_proxy_transport(settings);
         // TLS options of HTTP take the place of those that follow the client. istiod: `cluster_builder.go: build`.
@@ -271,6 +285,7 @@ fn dynamic_dns(proxy: &Proxy) -> Cluster {
             && (context.auto_sni || context.auto_san_validation)
         {
             out.protocol = UpstreamProtocol::Http1;
+            out.tuning = None;
         }
     }
     out

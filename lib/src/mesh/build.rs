@@ -361,6 +361,7 @@ fn services(given: &Given<'_>, addresses: &mut Addresses) -> Registered {
     let namespaces = written_namespaces(resources);
     let defaults = ServiceDefaults {
         cluster_domain: &options.cluster_domain,
+        trust_domain: &config.trust_domain,
         namespaces: &namespaces,
         export_to: &config.default_service_export_to,
         entry_visibility: &|namespace| {

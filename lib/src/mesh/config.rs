@@ -61,7 +61,11 @@ pub struct EffectiveConfig {
 
 impl EffectiveConfig {
     /// Completes a configuration with Istio's defaults.
-    pub fn new(written: MeshConfig) -> Self {
+    pub fn new(mut written: MeshConfig) -> Self {
+        if let Some(aliases) = &mut written.trust_domain_aliases {
+            aliases.sort();
+            aliases.dedup();
+        }
         let all = || vec![SmolStr::new_static("*")];
         let or = |value: &Option<SmolStr>, default: &'static str| {
             value.clone().filter(|v| !v.is_empty()).unwrap_or(SmolStr::new_static(default))

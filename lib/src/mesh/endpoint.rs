@@ -35,6 +35,8 @@ pub enum Health {
     Unhealthy,
     /// Shutting down but still serving.
     Draining,
+    /// Shutting down: nothing is sent to it, and everything else that istiod knows of it counts.
+    Terminating,
 }
 
 /// An endpoint of one port of a service.
@@ -68,6 +70,8 @@ pub struct Endpoint {
     pub network: SmolStr,
     /// The node it runs on; may be empty.
     pub node_name: SmolStr,
+    /// Whether no pod stands behind it, so that istiod knows of no node.
+    pub without_node: bool,
     /// The namespace of its workload.
     pub namespace: SmolStr,
     /// The name that the cluster's DNS gives it in a headless service, where an EndpointSlice says so; may be empty.
@@ -101,6 +105,7 @@ impl Endpoint {
             weight: 1,
             network,
             node_name: SmolStr::default(),
+            without_node: true,
             namespace: SmolStr::default(),
             hostname: SmolStr::default(),
             workload: None,
@@ -220,6 +225,7 @@ impl Workloads<'_> {
             weight: 1,
             network: known.map(|w| w.network.clone()).unwrap_or_default(),
             node_name: known.map(|w| w.node_name.clone()).unwrap_or_default(),
+            without_node: false,
             namespace: namespace.clone(),
             hostname: SmolStr::default(),
             workload,
@@ -245,7 +251,7 @@ pub(crate) fn from_slice(
         let health = if conditions.ready.unwrap_or(true) {
             Health::Healthy
         } else if conditions.terminating.unwrap_or(true) {
-            continue;
+            Health::Terminating
         } else {
             Health::Unhealthy
         };
@@ -267,7 +273,8 @@ pub(crate) fn from_slice(
                 made.health = health;
                 made.assumed = false;
                 made.hostname = endpoint.hostname.clone().unwrap_or_default();
-                if made.node_name.is_empty() {
+                made.without_node = workload.is_none() && pod.is_none();
+                if made.node_name.is_empty() && !made.without_node {
                     made.node_name = endpoint.node_name.clone().unwrap_or_default();
                 }
                 if workload.is_none() && pod.is_some() {
@@ -310,6 +317,7 @@ pub(crate) fn from_endpoints(
                 );
                 made.health = health;
                 made.assumed = false;
+                made.without_node = workload.is_none() && pod.is_none();
                 made.hostname = address.hostname.clone();
                 out.push(made);
             }
@@ -455,6 +463,7 @@ fn from_entry(
         weight: entry.weight.max(1),
         network: entry.network.clone(),
         node_name: SmolStr::default(),
+        without_node: true,
         namespace: namespace.clone(),
         hostname: SmolStr::default(),
         workload: None,

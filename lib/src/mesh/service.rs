@@ -148,6 +148,7 @@ impl Service {
 /// Defaults that both conversions share.
 pub(crate) struct ServiceDefaults<'a> {
     pub cluster_domain: &'a str,
+    pub trust_domain: &'a str,
     /// The Namespaces by name.
     pub namespaces: &'a FxHashMap<&'a SmolStr, &'a Resource>,
     pub export_to: &'a [SmolStr],
@@ -259,11 +260,23 @@ pub(crate) fn from_kubernetes(
         selector: spec.selector.clone(),
         node_local: spec.internal_traffic_policy == "Local",
         traffic_distribution: traffic_distribution(resource, &spec.traffic_distribution, defaults),
-        subject_alt_names: Vec::new(),
+        subject_alt_names: annotated_accounts(resource, defaults.trust_domain),
         creation: meta.creation_timestamp.clone(),
         without_dns_endpoints: false,
         origin: resource.origin("metadata.name"),
     }
+}
+
+/// The identities that annotations of a Service name. istiod: `kube/conversion.go: ConvertService`.
+fn annotated_accounts(resource: &Resource, trust_domain: &str) -> Vec<SmolStr> {
+    let list = |name: &str| {
+        let text = resource.meta.annotations.get(name).map_or("", SmolStr::as_str);
+        text.split(',').filter(move |_| !text.is_empty())
+    };
+    let namespace = &resource.meta.namespace;
+    let own = list("alpha.istio.io/kubernetes-serviceaccounts")
+        .map(|name| format_smolstr!("spiffe://{trust_domain}/ns/{namespace}/sa/{name}"));
+    list("alpha.istio.io/canonical-serviceaccounts").map(SmolStr::new).chain(own).collect()
 }
 
 /// Converts a ServiceEntry: one service for each host and address.

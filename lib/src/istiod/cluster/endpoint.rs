@@ -16,7 +16,7 @@ use crate::istiod::peer_authentication::{MtlsMode, compose};
 use crate::istiod::proxy::Proxy;
 use crate::istiod::service::ScopedService;
 use crate::manifest::schema::istio::{TlsMode, TrafficPolicy};
-use crate::mesh::{Address, DestinationRule, Endpoint, Health, Mesh, ServicePort, network};
+use crate::mesh::{Address, DestinationRule, Endpoint, Health, Mesh, Service, ServicePort, network};
 
 /// The addresses of a port's endpoints, one list for each.
 pub fn addresses(mesh: &Mesh, service: &ScopedService, port: &ServicePort) -> Vec<Vec<SmolStr>> {
@@ -44,7 +44,8 @@ pub fn all_speak_mutual_tls(proxy: &Proxy, service: &ScopedService, port: &Servi
     endpoints.peek().is_some() && endpoints.all(|endpoint| endpoint.istio_mutual)
 }
 
-/// The identities that the endpoints of a service may show.
+/// The identities that the endpoints of a service may show: of all endpoints, and what the youngest of the services of that
+/// host names besides. istiod: `push_context.go: initServiceRegistry, addServiceAccounts`.
 pub fn service_accounts(proxy: &Proxy, target: &Target<'_>) -> Vec<SmolStr> {
     let mesh = proxy.mesh();
     let service = target.service;
@@ -60,12 +61,19 @@ pub fn service_accounts(proxy: &Proxy, target: &Target<'_>) -> Vec<SmolStr> {
                 endpoint.service_account
             )
         })
-        .chain(service.service().subject_alt_names.iter().cloned())
+        .chain(youngest(mesh, service.service()).subject_alt_names.iter().cloned())
         .collect();
     expand_trust_domains(&mut out, mesh.config().written.trust_domain_aliases.as_deref().unwrap_or_default());
     out.sort();
     out.dedup();
     out
+}
+
+/// The last of the services of a host in a namespace.
+fn youngest<'m>(mesh: &'m Mesh, service: &'m Service) -> &'m Service {
+    let of_host = mesh.service_index().of_host(&service.hostname).iter().rev();
+    let mut services = of_host.filter_map(|&number| mesh.services().get(number as usize));
+    services.find(|own| own.namespace == service.namespace).map_or(service, |own| own)
 }
 
 /// Adds each identity under the other names of the trust domain. istiod: `pkg/spiffe/spiffe.go:
@@ -182,7 +190,7 @@ fn sent<'m>(
     mesh.endpoints(&service.hostname, &service.namespace).iter().filter(move |endpoint| {
         joins(endpoint, target.port)
             && subset.is_none_or(|labels| endpoint.has_labels(labels))
-            && endpoint.health != Health::Draining
+            && !matches!(endpoint.health, Health::Draining | Health::Terminating)
             && !(without_unhealthy && endpoint.health == Health::Unhealthy)
             && (!service.node_local || on_node(proxy, endpoint).unwrap_or(true))
     })
@@ -192,7 +200,7 @@ fn sent<'m>(
 /// same one.
 fn on_node(proxy: &Proxy, endpoint: &Endpoint) -> Option<bool> {
     let node_name = &proxy.node().metadata.node_name;
-    let known = !endpoint.node_name.is_empty() && !node_name.is_empty();
+    let known = (!endpoint.node_name.is_empty() || endpoint.without_node) && !node_name.is_empty();
     known.then(|| endpoint.node_name == *node_name)
 }
 
@@ -232,7 +240,7 @@ fn lb_endpoint(mesh: &Mesh, endpoint: &Endpoint, mode: Option<TlsMode>) -> LbEnd
         health_status: match endpoint.health {
             Health::Healthy => HealthStatus::Healthy,
             Health::Unhealthy => HealthStatus::Unhealthy,
-            Health::Draining => HealthStatus::Draining,
+            Health::Draining | Health::Terminating => HealthStatus::Draining,
         },
         load_balancing_weight: endpoint.weight,
         istio_mutual: speaks_mutual_tls(mesh, endpoint, mode),

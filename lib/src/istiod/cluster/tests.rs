@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smol_str::{SmolStr, ToSmolStr};
 
-use crate::envoy::config::{Cluster, ClusterMetadata, EndpointAddress};
+use crate::envoy::config::{Cluster, ClusterMetadata, EndpointAddress, UpstreamTransport};
 use crate::envoy::xds::Xds;
 use crate::istiod::{Node, Proxy};
 use crate::manifest::{Loader, parse_mesh_config};
@@ -553,4 +553,82 @@ fn clusters_of_services_outside_of_the_mesh_say_so_and_istios_own_say_nothing() 
     assert!(metadata.external && metadata.config.is_none());
     assert_eq!(metadata.services[0].name, "out.example");
     assert_eq!(proxy.cluster("PassthroughCluster").unwrap().metadata, ClusterMetadata::default());
+}
+
+#[test]
+fn an_endpoint_that_shuts_down_gets_nothing_and_keeps_its_identity() {
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+        metadata: {name: web, namespace: shop, labels: {kubernetes.io/service-name: web}}\naddressType: IPv4\n\
+        ports: [{name: http, port: 80}]\nendpoints:\n\
+        - {addresses: [10.0.1.1], conditions: {ready: true}, targetRef: {kind: Pod, name: web-0, namespace: shop}}\n\
+        - {addresses: [10.0.9.9], conditions: {ready: false, terminating: true}, targetRef: {kind: Pod, name: old, namespace: shop}}\n---\n";
+    let old = pod("old", "10.0.9.9", "r1.z1.s1", false, "app: web")
+        .replace("spec: {containers", "spec: {serviceAccountName: old, containers");
+    let cluster = cluster(&proxy(&format!("{}{old}{slice}{}", world(), service(""))), "");
+    let told = cluster.load_assignment.endpoints.iter().flat_map(|group| &group.lb_endpoints);
+    assert_eq!(told.map(|e| e.workload.as_str()).collect::<Vec<_>>(), ["shop/web-0"]);
+    assert_eq!(
+        identities(&cluster),
+        ["spiffe://cluster.local/ns/shop/sa/default", "spiffe://cluster.local/ns/shop/sa/old"]
+    );
+}
+
+/// Who may answer for a cluster.
+fn identities(cluster: &Cluster) -> Vec<SmolStr> {
+    match &cluster.transport {
+        UpstreamTransport::Auto(context) => context.subject_alt_names.clone(),
+        other => panic!("no automatic mutual TLS: {other:?}"),
+    }
+}
+
+#[test]
+fn identities_that_annotations_name_and_those_of_the_youngest_service_of_the_host_count() {
+    let entry = |name: &str, time: &str, identity: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+             metadata: {{name: {name}, namespace: shop, creationTimestamp: '{time}'}}\n\
+             spec: {{hosts: [web.shop.svc.cluster.local], resolution: NONE, ports: [{{number: 80, name: http, protocol: HTTP}}], \
+             subjectAltNames: ['{identity}']}}\n---\n"
+        )
+    };
+    let annotated = service("").replace(
+        "namespace: shop}",
+        "namespace: shop, annotations: {alpha.istio.io/kubernetes-serviceaccounts: 'a,b', \
+         alpha.istio.io/canonical-serviceaccounts: c@example}}",
+    );
+    let of = |manifests: &str| identities(&cluster(&proxy(&format!("{}{manifests}", world())), ""));
+    let own = "spiffe://cluster.local/ns/shop/sa/default";
+    let named = ["spiffe://cluster.local/ns/shop/sa/a", "spiffe://cluster.local/ns/shop/sa/b"];
+    assert_eq!(of(&annotated), ["c@example", named[0], named[1], own]);
+    let (older, younger) =
+        (entry("z", "2025-01-01T00:00:00Z", "older"), entry("a", "2025-01-02T00:00:00Z", "younger"));
+    assert_eq!(of(&format!("{}{older}{younger}", service(""))), [own, "younger"]);
+}
+
+#[test]
+fn traffic_that_is_passed_on_as_it_is_keeps_to_the_meshs_limits_for_connections() {
+    let mesh = "defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7, connectTimeout: 3s, \
+                tcpKeepalive: {probes: 2}}, http: {idleTimeout: 1s}}}";
+    let proxy = proxy_with(&world(), mesh, Features::default());
+    for name in ["PassthroughCluster", "InboundPassthroughCluster"] {
+        let cluster = proxy.cluster(name).unwrap();
+        assert_eq!((cluster.connect_timeout.as_secs(), cluster.circuit_breakers.max_connections), (3, 7));
+        let tuning = cluster.tuning.as_ref().unwrap();
+        assert_eq!(tuning.tcp_keepalive.unwrap().probes, Some(2));
+        assert_eq!(tuning.idle_timeout.unwrap().as_secs(), 300, "no setting for HTTP gets here");
+    }
+}
+
+#[test]
+fn of_a_service_that_stays_on_the_node_nothing_without_a_pod_is_an_endpoint() {
+    let local = service(", internalTrafficPolicy: Local");
+    let entry = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm, namespace: shop}\n\
+        spec: {address: 192.0.2.1, labels: {app: web}}\n---\n";
+    let client = pod("client", "10.0.0.1", "r1.z1.s1", true, "app: client")
+        .replace("spec: {containers", "spec: {nodeName: here, containers");
+    let count = |service: &str| {
+        let cluster = cluster(&proxy(&format!("{client}{entry}{service}")), "");
+        cluster.load_assignment.endpoints.iter().map(|group| group.lb_endpoints.len()).sum::<usize>()
+    };
+    assert_eq!((count(&service("")), count(&local)), (1, 0));
 }

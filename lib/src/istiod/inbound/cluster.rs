@@ -203,6 +203,8 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
         policy.applied.push(origin.clone());
         policy.connection_pool = Some((pool.clone(), origin));
     }
+    // Of a rule, only the settings for connections count. istiod: `cluster_traffic_policy.go: applyTrafficPolicy`.
+    policy.load_balancer = None;
     let localhost = matches!(&inbound.endpoint, Some(EndpointAddress::Socket(ip, _)) if ip.is_loopback());
     let discovery_type =
         if inbound.endpoint.is_some() { DiscoveryType::Static } else { DiscoveryType::OriginalDst };
