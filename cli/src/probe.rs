@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use dryroute::envoy::request::Preface;
 use dryroute::envoy::{ApplicationProtocol, Capture, Connection, HttpRequest, Record, Transport, decide};
 use dryroute::istiod::{NodeType, Proxy};
 use dryroute::mesh::Mesh;
@@ -178,7 +179,7 @@ fn connection(args: &Args, mode: Mode, own: Option<IpAddr>, mesh: &Mesh) -> Resu
         Protocol::Http2 => ApplicationProtocol::Http2,
         Protocol::Tcp => ApplicationProtocol::Tcp,
     };
-    Ok(Connection { destination, port, source, transport, protocol })
+    Ok(Connection { destination, port, source, transport, protocol, preface: Preface::default() })
 }
 
 /// A gateway and an inbound listener are reached at the proxy's own address.

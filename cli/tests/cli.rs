@@ -109,7 +109,7 @@ cases! {
     trace_dot: "trace http://reviews:9080/reviews/7 --scenario canary -o dot";
     trace_mermaid: "trace http://reviews:9080/reviews/7 --scenario canary -o mermaid";
     trace_behind_a_plugin: "trace http://web/ --from default/sleep -f cli/tests/fixtures/opaque.yaml";
-    trace_beside_what_is_not_translated: "trace tcp://web:9000 --from default/sleep -f cli/tests/fixtures/opaque.yaml";
+    trace_with_a_proxy_protocol_header: "trace tcp://web:9000 --from default/sleep -f cli/tests/fixtures/opaque.yaml";
     trace_verbose: "trace http://httpbin.org/get --scenario egress-gateway-fixed -v";
     trace_in_colour: "trace http://httpbin.org/get --scenario egress-gateway --color always";
     // Expectations.

@@ -38,6 +38,7 @@ mod suite {
     mod told;
     mod trace_contract;
     mod tries;
+    mod tunnels;
     mod untranslated;
     mod validation;
     mod visibility;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use dryroute::envoy::config::Cluster;
+use dryroute::envoy::decision::Tunnel;
 use dryroute::envoy::{
     ApplicationProtocol, Connection, ConnectionOutcome, Decision, Ends, HttpBranch, HttpOutcome, HttpRequest,
     Record, ResponseFlag, Transport, recorder,
@@ -276,6 +278,7 @@ fn outcomes(decision: &Decision) -> Vec<Outcome> {
                 probability: branch.probability,
                 cluster: Some((branch.cluster.to_string(), branch.origin.clone())),
                 flags: branch.flags.clone(),
+                details: how(tcp.tunnel.as_ref(), branch.found.as_deref()),
                 ..Outcome::new(if branch.flags.is_empty() { "forwarded" } else { "closed" })
             })
             .collect(),
@@ -283,10 +286,21 @@ fn outcomes(decision: &Decision) -> Vec<Outcome> {
     }
 }
 
+/// What comes around or before what is sent to a cluster's endpoints.
+fn how(tunnel: Option<&Tunnel>, cluster: Option<&Cluster>) -> String {
+    let tunnel = tunnel
+        .map(|tunnel| format!("in {} {}", if tunnel.use_post { "POST" } else { "CONNECT" }, tunnel.hostname));
+    let header = cluster.and_then(|cluster| cluster.proxy_protocol.as_ref());
+    let header = header.map(|_| "behind a header of the PROXY protocol".to_owned());
+    let parts: Vec<String> = tunnel.into_iter().chain(header).collect();
+    parts.join(", ")
+}
+
 fn branch(branch: &HttpBranch) -> Outcome {
     let outcome = match &branch.outcome {
         HttpOutcome::Forward(forward) => Outcome {
             cluster: Some((forward.cluster.to_string(), forward.origin.clone())),
+            details: how(None, Some(&forward.found)),
             ..Outcome::new("forwarded")
         },
         HttpOutcome::Reply(reply) => Outcome {

@@ -200,6 +200,7 @@ mod tests {
             }),
             lb_policy: "LEAST_REQUEST",
             transport: UpstreamTransport::Plaintext,
+            proxy_protocol: None,
             protocol: UpstreamProtocol::Http1,
             original_dst_port_override: None,
             connect_timeout: Duration::from_secs(1),

@@ -14,7 +14,7 @@ use super::matching::Metadata;
 use super::rbac::{self, Caller};
 use super::recorder::{Recorder, Step, StepKind};
 use super::reply::ResponseFlag;
-use super::request::{ApplicationProtocol, Connection, HttpRequest, Transport};
+use super::request::{ApplicationProtocol, Connection, HttpRequest, Preface, Transport};
 use super::tls::{self, Session};
 use super::xds::{Capture, Xds};
 use super::{filter_chain, tcp_proxy};
@@ -39,6 +39,29 @@ pub fn decide<X: Xds + ?Sized, R: Recorder>(
         let outcome = ConnectionOutcome::Refused { reason: reason.clone() };
         return Decision { listener: Some(listener), filter_chain: None, outcome };
     }
+    let told;
+    let connection = match (listener.listener_filters.proxy_protocol, connection.preface) {
+        (true, Preface::Nothing) => {
+            let origin = Origin::default("the listener wants a header of the PROXY protocol first");
+            let outcome =
+                ConnectionOutcome::Closed { flags: Vec::new(), details: SmolStr::default(), origin };
+            return Decision { listener: Some(listener), filter_chain: None, outcome };
+        }
+        (true, Preface::ProxyProtocol { source }) => {
+            told = Connection { source, ..connection.clone() };
+            &told
+        }
+        // Nobody takes the header off: no inspector finds TLS or a request behind it.
+        (false, Preface::ProxyProtocol { .. }) => {
+            told = Connection {
+                transport: Transport::Plaintext,
+                protocol: ApplicationProtocol::Tcp,
+                ..connection.clone()
+            };
+            &told
+        }
+        (_, Preface::AsExpected) | (false, Preface::Nothing) => connection,
+    };
     let unreadable;
     let connection = match inspected(&listener, connection, request) {
         Beginning::Request => connection,

@@ -51,6 +51,23 @@ pub struct Connection {
     pub transport: Transport,
     /// What its bytes are (inside TLS, where there is TLS).
     pub protocol: ApplicationProtocol,
+    /// What comes before them.
+    pub preface: Preface,
+}
+
+/// What comes before a connection's own bytes, its TLS included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Preface {
+    /// What the listener wants: whoever connects from outside goes through something that was made for it.
+    #[default]
+    AsExpected,
+    /// Nothing.
+    Nothing,
+    /// A header of the PROXY protocol.
+    ProxyProtocol {
+        /// The source address that it tells.
+        source: IpAddr,
+    },
 }
 
 /// What follows a request's head.

@@ -8,4 +8,5 @@ pub mod domains;
 pub mod listener;
 pub mod route_config;
 pub mod tcp;
+pub(in crate::istiod) mod tcp_policy;
 pub mod virtual_host;

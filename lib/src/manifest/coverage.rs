@@ -233,12 +233,13 @@ mod tests {
         let set = Loader::new()
             .text(
                 "a.yaml",
-                "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a.example\n  subsets:\n  \
-                 - {name: v1}\n  - name: v2\n    traffic_policy: {tunnel: {target_host: b.example, target_port: 80}}\n---\n\
+                "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec:\n  servers:\n  \
+                 - {hosts: [a.example], port: {number: 80, name: a, protocol: HTTP}}\n  - hosts: [b.example]\n    port: {number: 443, name: b, \
+                 protocol: HTTPS}\n    tls: {mode: SIMPLE, credential_name: c, ca_crl: /etc/crl.pem}\n---\n\
                  apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: b}\nspec: {host: b.example}\n",
             )
             .load();
         let found: Vec<Vec<&str>> = set.resources().map(|r| not_yet(&set, r.id).collect()).collect();
-        assert_eq!(found, [vec!["spec.subsets[1].traffic_policy.tunnel"], vec![]]);
+        assert_eq!(found, [vec!["spec.servers[1].tls.ca_crl"], vec![]]);
     }
 }

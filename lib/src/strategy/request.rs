@@ -54,6 +54,7 @@ impl GeneratedRequest {
             source: source.into(),
             transport: Transport::Plaintext,
             protocol: ApplicationProtocol::Http11,
+            preface: crate::envoy::request::Preface::default(),
         }
     }
 }

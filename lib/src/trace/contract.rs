@@ -332,6 +332,10 @@ pub enum StepKind {
     Cluster,
     /// The priority of the endpoints that are used, where there are several.
     Priority,
+    /// A request that carries the connection's bytes to another proxy.
+    Tunnel,
+    /// What endpoints are told before everything else.
+    Preface,
     /// An endpoint.
     Endpoint,
 }
@@ -353,6 +357,8 @@ impl StepKind {
             Self::Fault => "fault",
             Self::Cluster => "cluster",
             Self::Priority => "priority",
+            Self::Tunnel => "tunnel",
+            Self::Preface => "preface",
             Self::Endpoint => "endpoint",
         }
     }

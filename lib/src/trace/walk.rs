@@ -25,8 +25,9 @@ use super::contract::{
 use super::error::TraceError;
 use super::query::{Choice, Query};
 use super::tracer::{Member, Tracer};
+use crate::envoy::decision::Tunnel;
 use crate::envoy::ledger::{HeaderChange, Op};
-use crate::envoy::request::{ApplicationProtocol, Connection, HttpRequest, Transport};
+use crate::envoy::request::{ApplicationProtocol, Connection, HttpRequest, Preface, Transport};
 use crate::envoy::{HttpDecision, HttpResponse};
 use crate::mesh::{Mesh, Workload};
 use crate::origin::Origin;
@@ -90,6 +91,8 @@ struct Visit {
     turn: Option<Turn>,
     /// Whether a TCP proxy passes bytes on here.
     passes_bytes: bool,
+    /// Whether it does so in a request, which has to be accepted.
+    begins_tunnel: bool,
     /// What would make a later visit a repetition.
     mark: Mark,
     /// The way here.
@@ -142,6 +145,14 @@ struct Flight {
     message: Option<HttpRequest>,
     /// What the place is called where the address says nothing.
     name: SmolStr,
+    /// What comes before everything else, TLS included.
+    preface: Preface,
+    /// The rule that wants a header of the PROXY protocol there.
+    announced_by: Option<Origin>,
+    /// The rule that sent such a header which a proxy has passed on as any other bytes.
+    unread: Option<Origin>,
+    /// The request that carries what the client sent, where a proxy put it into one.
+    tunnel: Option<Arc<Tunnel>>,
 }
 
 impl Flight {
@@ -158,6 +169,7 @@ impl Flight {
             source: self.source,
             transport,
             protocol: if opaque { ApplicationProtocol::Tcp } else { self.protocol },
+            preface: self.preface,
         };
         (connection, self.message.as_ref().filter(|_| !opaque))
     }
@@ -353,6 +365,7 @@ impl<'t> Walk<'t> {
             },
             turn: None,
             passes_bytes: false,
+            begins_tunnel: false,
             mark: mark(kind, workload, flight),
             leg,
             fidelity: Fidelity::Exact,

@@ -332,5 +332,6 @@ pub fn plaintext(destination: std::net::IpAddr, port: u16, source: std::net::IpA
         source,
         transport: Transport::Plaintext,
         protocol: ApplicationProtocol::Http11,
+        preface: dryroute::envoy::request::Preface::default(),
     }
 }

@@ -58,6 +58,7 @@ fn connection(port: u16, protocol: ApplicationProtocol) -> Connection {
         source: "10.0.0.1".parse().unwrap(),
         transport: Transport::Plaintext,
         protocol,
+        preface: dryroute::envoy::request::Preface::default(),
     }
 }
 

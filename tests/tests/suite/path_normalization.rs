@@ -71,6 +71,7 @@ fn pass(proxy: &Proxy, capture: Capture, destination: (&str, u16), path: &str) -
         source: CLIENT.parse().unwrap(),
         transport: Transport::Plaintext,
         protocol: ApplicationProtocol::Http11,
+        preface: dryroute::envoy::request::Preface::default(),
     };
     let request = HttpRequest {
         method: "GET".into(),

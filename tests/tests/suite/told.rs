@@ -290,6 +290,7 @@ fn only_the_filter_chains_that_come_nearest_are_near_misses() {
         source: "10.0.0.9".parse().unwrap(),
         transport: Transport::Plaintext,
         protocol: ApplicationProtocol::Http11,
+        preface: dryroute::envoy::request::Preface::default(),
     };
     let mut record = Record::default();
     let _ = decide(&proxy, &proxy.facts(), Capture::Inbound, &connection, None, &mut record);

@@ -40,6 +40,8 @@ pub struct Cluster {
     pub lb_policy: &'static str,
     /// TLS towards endpoints.
     pub transport: UpstreamTransport,
+    /// What is sent to endpoints before everything else, TLS included; `None` where nothing is.
+    pub proxy_protocol: Option<ProxyProtocolConfig>,
     /// HTTP version towards endpoints.
     pub protocol: UpstreamProtocol,
     /// Port that replaces the original destination's (ServiceEntry NONE with `targetPort`).
@@ -151,6 +153,25 @@ pub enum UpstreamProtocol {
     Http2,
     /// As the client's.
     Downstream,
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProxyProtocolVersion {
+    /// A line of text.
+    #[default]
+    V1,
+    /// Bytes.
+    V2,
+}
+
+/// A header of the PROXY protocol (`config.core.v3.ProxyProtocolConfig`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyProtocolConfig {
+    /// Its version.
+    pub version: ProxyProtocolVersion,
+    /// Where it is written.
+    pub origin: Origin,
 }
 
 /// TLS towards endpoints.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use smol_str::SmolStr;
@@ -241,8 +242,34 @@ pub struct TcpProxy {
     pub mongo_proxy: bool,
     /// The port of the host that the SNI names, where that host is resolved (`sni_dynamic_forward_proxy`).
     pub sni_forward_proxy: Option<u16>,
+    /// Whether bytes are carried in a request to another proxy; `None` where they are passed on as they are.
+    pub tunneling_config: Option<TunnelingConfig>,
+    /// What changes no decision.
+    pub tuning: TcpTuning,
     /// Who made it.
     pub origin: Origin,
+}
+
+/// How bytes are carried in a request (`TcpProxy.TunnelingConfig`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelingConfig {
+    /// Where the other proxy is to send them, with its port.
+    pub hostname: SmolStr,
+    /// Whether the request is a POST in place of a CONNECT.
+    pub use_post: bool,
+    /// Where it is written.
+    pub origin: Origin,
+}
+
+/// Settings of a TCP proxy that decide nothing about a connection: they are kept to be exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpTuning {
+    /// How long a connection may be unused; `None` is Envoy's hour.
+    pub idle_timeout: Option<Duration>,
+    /// How long a client's connection may live.
+    pub max_downstream_connection_duration: Option<Duration>,
+    /// Whether the client's address chooses the endpoint.
+    pub hash_source_ip: bool,
 }
 
 /// A cluster of a TCP proxy.

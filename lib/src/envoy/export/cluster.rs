@@ -8,12 +8,14 @@ use super::json::{Object, duration, percent, texts};
 use super::tls::{sds, set_certificate_files, set_validation, set_validation_file};
 use super::{Endpoints, Writer, metadata, socket_address, tuning};
 use crate::envoy::config::{
-    Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LocalityEndpoints, UpstreamProtocol,
-    UpstreamTlsContext, UpstreamTlsMode, UpstreamTransport,
+    Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LocalityEndpoints,
+    ProxyProtocolVersion, UpstreamProtocol, UpstreamTlsContext, UpstreamTlsMode, UpstreamTransport,
 };
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const UPSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+const UPSTREAM_PROXY_PROTOCOL: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
 const RAW_BUFFER: &str = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 const FORWARD_PROXY: &str =
     "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig";
@@ -54,6 +56,14 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
         transport_sockets(writer, &mut out, &cluster.transport);
     } else if cluster.transport != UpstreamTransport::Plaintext {
         writer.leave_out(format!("TLS of cluster {}: its stand-ins speak plaintext", cluster.name));
+    }
+    if let Some(config) = &cluster.proxy_protocol {
+        if writer.loopback.is_some() {
+            let what = format!("PROXY protocol of cluster {}: its stand-ins do not read it", cluster.name);
+            writer.leave_out(what);
+        } else {
+            announce(&mut out, config.version);
+        }
     }
     http_options(&mut out, cluster, transport);
     if let Some(address) = cluster.upstream_bind_config.filter(|_| writer.loopback.is_none()) {
@@ -267,14 +277,38 @@ fn transport_sockets(writer: &Writer<'_>, out: &mut Object, transport: &Upstream
                 {
                     "name": "tlsMode-disabled",
                     "match": {},
-                    "transport_socket": {
-                        "name": "envoy.transport_sockets.raw_buffer",
-                        "typed_config": {"@type": RAW_BUFFER},
-                    },
+                    "transport_socket": raw_buffer(),
                 },
             ]),
         ),
     }
+}
+
+/// Wraps each way to speak to endpoints in the PROXY protocol. istiod: `cluster_traffic_policy.go: applyUpstreamProxyProtocol`.
+fn announce(out: &mut Object, version: ProxyProtocolVersion) {
+    let wrapped = |socket: Value| {
+        let version = match version {
+            ProxyProtocolVersion::V1 => json!({}),
+            ProxyProtocolVersion::V2 => json!({"version": "V2"}),
+        };
+        json!({
+            "name": "envoy.transport_sockets.upstream_proxy_protocol",
+            "typed_config": {"@type": UPSTREAM_PROXY_PROTOCOL, "config": version, "transport_socket": socket},
+        })
+    };
+    if let Some(socket) = out.get_mut("transport_socket") {
+        *socket = wrapped(socket.take());
+    } else if let Some(Value::Array(matches)) = out.get_mut("transport_socket_matches") {
+        for socket in matches.iter_mut().filter_map(|one| one.get_mut("transport_socket")) {
+            *socket = wrapped(socket.take());
+        }
+    } else {
+        out.set("transport_socket", wrapped(raw_buffer()));
+    }
+}
+
+fn raw_buffer() -> Value {
+    json!({"name": "envoy.transport_sockets.raw_buffer", "typed_config": {"@type": RAW_BUFFER}})
 }
 
 fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {

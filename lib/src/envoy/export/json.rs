@@ -55,6 +55,11 @@ impl Object {
         }
     }
 
+    /// A field, to be changed.
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
+        self.0.get_mut(name)
+    }
+
     /// Takes the fields of another object.
     pub(super) fn extend(&mut self, fields: Map<String, Value>) {
         self.0.extend(fields);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::json::{Object, texts};
+use super::json::{Object, duration, texts};
 use super::tls::{sds, set_certificate_files, set_validation, set_validation_file};
 use super::{Routes, Writer, http, matching, rbac, route, socket_address};
 use crate::envoy::config::{
@@ -237,6 +237,20 @@ fn tcp_proxy(writer: &Writer<'_>, proxy: &TcpProxy) -> Value {
         let clusters: Vec<Value> =
             proxy.clusters.iter().map(|c| json!({"name": c.name, "weight": c.weight})).collect();
         out.set("weighted_clusters", json!({"clusters": clusters}));
+    }
+    out.set_some("idle_timeout", proxy.tuning.idle_timeout.map(duration));
+    out.set_some(
+        "max_downstream_connection_duration",
+        proxy.tuning.max_downstream_connection_duration.map(duration),
+    );
+    if proxy.tuning.hash_source_ip {
+        out.set("hash_policy", json!([{"source_ip": {}}]));
+    }
+    if let Some(config) = &proxy.tunneling_config {
+        let mut tunnel = Object::new();
+        tunnel.set("hostname", config.hostname.as_str());
+        tunnel.set_nonempty("use_post", config.use_post);
+        out.set("tunneling_config", tunnel);
     }
     out.set_some("access_log", writer.loopback.and_then(|l| l.access_log()).map(http::access_log));
     json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": Value::from(out)})

@@ -37,6 +37,7 @@ pub fn build(proxy: &Proxy, name: &str) -> Option<Cluster> {
     let mut out = super::build(proxy, &outbound_cluster(key.host, key.port, key.subset))?;
     out.name = name.into();
     out.transport = UpstreamTransport::Plaintext;
+    out.proxy_protocol = None;
     let mut assignment = LoadAssignment::clone(&out.load_assignment);
     for group in &mut assignment.endpoints {
         group.lb_endpoints.retain(|endpoint| endpoint.istio_mutual);

@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
-use crate::envoy::config::{CircuitBreakers, DiscoveryType, UpstreamProtocol};
+use crate::envoy::config::{
+    CircuitBreakers, DiscoveryType, ProxyProtocolConfig, ProxyProtocolVersion, UpstreamProtocol,
+};
 use crate::istiod::node::NodeType;
 use crate::manifest::schema::istio::{
     ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, LoadBalancerSettings, OutlierDetection,
-    SimpleLb, TrafficPolicy,
+    ProxyProtocol, ProxyProtocolVersion as Version, SimpleLb, TrafficPolicy,
 };
 use crate::mesh::config::EffectiveConfig;
 use crate::mesh::destination_rule::PlacedSubset;
@@ -31,6 +33,8 @@ pub struct ResolvedPolicy {
     pub outlier_detection: Option<Placed<OutlierDetection>>,
     /// TLS.
     pub tls: Option<Placed<ClientTlsSettings>>,
+    /// The PROXY protocol; a port has none of its own, and with settings of its own none at all.
+    pub proxy_protocol: Option<Placed<ProxyProtocol>>,
     /// Where the blocks are written.
     pub applied: Vec<Origin>,
 }
@@ -118,6 +122,9 @@ impl ResolvedPolicy {
         if replace || own.tls.is_some() {
             self.tls = own.tls;
         }
+        if own.proxy_protocol.is_some() {
+            self.proxy_protocol = own.proxy_protocol;
+        }
         self.note();
         self
     }
@@ -128,11 +135,22 @@ impl ResolvedPolicy {
             self.load_balancer.as_ref().map(|block| &block.1),
             self.outlier_detection.as_ref().map(|block| &block.1),
             self.tls.as_ref().map(|block| &block.1),
+            self.proxy_protocol.as_ref().map(|block| &block.1),
         ]
         .into_iter()
         .flatten()
         .cloned()
         .collect();
+    }
+
+    /// What endpoints are told before everything else. istiod: `applyUpstreamProxyProtocol`.
+    pub fn proxy_protocol(&self) -> Option<ProxyProtocolConfig> {
+        let (settings, origin) = self.proxy_protocol.as_ref()?;
+        let version = match settings.version {
+            Version::V1 => ProxyProtocolVersion::V1,
+            Version::V2 => ProxyProtocolVersion::V2,
+        };
+        Some(ProxyProtocolConfig { version, origin: origin.clone() })
     }
 
     /// Whether connections go where the application wanted them to.
@@ -257,6 +275,7 @@ fn at_port(policy: &TrafficPolicy, origin: &Origin, port: u16) -> (ResolvedPolic
                 .clone()
                 .map(|block| (block, origin.part("outlierDetection"))),
             tls: entry.tls.clone().map(|block| (block, origin.part("tls"))),
+            proxy_protocol: None,
             applied: Vec::new(),
         };
         return (blocks, Level::Port);
@@ -269,6 +288,7 @@ fn at_port(policy: &TrafficPolicy, origin: &Origin, port: u16) -> (ResolvedPolic
             .clone()
             .map(|block| (block, origin.part("outlierDetection"))),
         tls: policy.tls.clone().map(|block| (block, origin.part("tls"))),
+        proxy_protocol: policy.proxy_protocol.clone().map(|block| (block, origin.part("proxyProtocol"))),
         applied: Vec::new(),
     };
     (blocks, Level::Whole)

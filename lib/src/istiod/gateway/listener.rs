@@ -25,7 +25,8 @@ use crate::istiod::connection_manager::{self, ConnectionManagerOptions, Listener
 use crate::istiod::downstream_tls;
 use crate::istiod::name::outbound_sni;
 use crate::istiod::outbound::listener::{listener_address, listener_name};
-use crate::istiod::outbound::tcp::weighted_tcp_proxy;
+use crate::istiod::outbound::tcp::{Lookup, weighted_tcp_proxy};
+use crate::istiod::outbound::tcp_policy;
 use crate::istiod::proxy::Proxy;
 use crate::manifest::schema::istio::{RouteDestination, ServerTlsMode};
 use crate::mesh::gateway::Server;
@@ -309,7 +310,10 @@ fn tcp(
         destinations,
         format_smolstr!("{}.{}", virtual_service.name, virtual_service.namespace),
         server.number,
-        &|host| proxy.scope().service(host).map(|service| service.destination()),
+        &Lookup {
+            service: &|host| proxy.scope().service(host).map(|service| service.destination()),
+            rule: &|host| proxy.scope().destination_rule(proxy.mesh(), proxy.node(), host),
+        },
         origin,
     );
     let mongo_proxy = server.protocol == Protocol::Mongo;
@@ -340,6 +344,8 @@ fn auto_passthrough(proxy: &Proxy, server: &Server) -> Vec<Chain> {
                     }],
                     mongo_proxy: port.protocol == Protocol::Mongo,
                     sni_forward_proxy: None,
+                    tunneling_config: None,
+                    tuning: rule.as_deref().map(|rule| tcp_policy::tuning(rule, subset)).unwrap_or_default(),
                     origin: origin.clone(),
                 };
                 out.push(Chain {

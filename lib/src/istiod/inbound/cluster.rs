@@ -237,6 +237,7 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
             "ROUND_ROBIN"
         },
         transport: UpstreamTransport::Plaintext,
+        proxy_protocol: None,
         protocol: upstream_protocol(&policy, inbound.protocol),
         original_dst_port_override: inbound.original_dst_port_override,
         connect_timeout: policy.connect_timeout(config),

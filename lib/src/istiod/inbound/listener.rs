@@ -16,8 +16,8 @@ use super::{ServiceTarget, VIRTUAL_INBOUND};
 use crate::envoy::config::{
     ClientCertificate, DownstreamTlsContext, FilterChain, FilterChainMatch, FilterDisabled, HeaderOperations,
     HttpConnectionManager, Listener, ListenerAddress, ListenerFilters, NetworkFilter, RequireTls,
-    RouteConfiguration, RouteSpecifier, SetCurrentClientCertDetails, StringSan, TcpProxy, TrafficDirection,
-    TransportProtocol, VirtualHost, WeightedTcpCluster,
+    RouteConfiguration, RouteSpecifier, SetCurrentClientCertDetails, StringSan, TcpProxy, TcpTuning,
+    TrafficDirection, TransportProtocol, VirtualHost, WeightedTcpCluster,
 };
 use crate::envoy::refusal;
 use crate::istiod::attachment::Attached;
@@ -347,6 +347,8 @@ fn tcp_proxy(config: &ChainConfig) -> TcpProxy {
         }],
         mongo_proxy: config.protocol == Protocol::Mongo,
         sni_forward_proxy: None,
+        tunneling_config: None,
+        tuning: TcpTuning::default(),
         origin: config.origin.clone(),
     }
 }
@@ -359,6 +361,8 @@ fn blackhole(port: u16) -> FilterChain {
         clusters: vec![WeightedTcpCluster { name: BLACK_HOLE_CLUSTER, weight: 1, origin: origin.clone() }],
         mongo_proxy: false,
         sni_forward_proxy: None,
+        tunneling_config: None,
+        tuning: TcpTuning::default(),
         origin: origin.clone(),
     };
     FilterChain {

@@ -10,7 +10,7 @@ use smol_str::{SmolStr, format_smolstr};
 use crate::envoy::config::{
     Action, DirectResponseAction, FilterChain, FilterChainMatch, HeaderOperations, HttpConnectionManager,
     Listener, ListenerAddress, ListenerFilters, NetworkFilter, RequireTls, Route, RouteConfiguration,
-    RouteSpecifier, TcpProxy, TrafficDirection, VirtualHost, WeightedTcpCluster,
+    RouteSpecifier, TcpProxy, TcpTuning, TrafficDirection, VirtualHost, WeightedTcpCluster,
 };
 use crate::istiod::connection_manager::{self, ConnectionManagerOptions, ListenerClass};
 use crate::istiod::name::{ALLOW_ANY_DYNAMIC_DNS_CLUSTER, BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER};
@@ -47,6 +47,8 @@ pub fn tcp_chain(name: SmolStr, cluster: SmolStr, origin: Origin) -> FilterChain
         clusters: vec![WeightedTcpCluster { name: cluster, weight: 1, origin: origin.clone() }],
         mongo_proxy: false,
         sni_forward_proxy: None,
+        tunneling_config: None,
+        tuning: TcpTuning::default(),
         origin: origin.clone(),
     };
     FilterChain {

@@ -13,7 +13,7 @@ use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::conflict::{Conflict, Entry, is_well_known_conflict, merge_filter_chains, parse_cidr};
 use super::domains::Speaker;
-use super::tcp::{self, ChainOptions, TcpOptions, Terminal};
+use super::tcp::{self, ChainOptions, Lookup, TcpOptions, Terminal};
 use crate::envoy::config::{
     FilterChain, FilterChainMatch, Listener, ListenerAddress, ListenerFilters, NetworkFilter, RouteSpecifier,
     TrafficDirection, TransportProtocol,
@@ -448,7 +448,10 @@ impl<'a> Contribution<'a> {
             wildcard_bind: self.bind.primary == *wildcard,
             wildcard,
             virtual_services: egress.virtual_services_for(service.hostname()),
-            lookup_service: &|host| proxy.scope().service(host).map(|service| service.destination()),
+            lookup: Lookup {
+                service: &|host| proxy.scope().service(host).map(|service| service.destination()),
+                rule: &|host| proxy.scope().destination_rule(proxy.mesh(), proxy.node(), host),
+            },
         })
     }
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::domains::{self, PortSuffix, Speaker};
-use crate::envoy::config::{TcpProxy, TransportProtocol, WeightedTcpCluster};
+use super::tcp_policy::with_rule;
+use crate::envoy::config::{TcpProxy, TcpTuning, TransportProtocol, WeightedTcpCluster};
 use crate::istiod::name::{MESH_GATEWAY, outbound_cluster};
 use crate::istiod::route::ProxyIdentity;
 use crate::istiod::route::action::{DestinationService, destination_cluster};
 use crate::istiod::service::ScopedService;
 use crate::manifest::schema::istio::{Labels, RouteDestination};
-use crate::mesh::{Protocol, Resolution, ServicePort, VirtualService, host};
+use crate::mesh::{DestinationRule, Protocol, Resolution, ServicePort, VirtualService, host};
 use crate::origin::Origin;
 
 /// A filter chain in the making.
@@ -98,8 +99,17 @@ pub struct TcpOptions<'a> {
     pub wildcard: &'a str,
     /// VirtualServices with a host that covers the service's, in order.
     pub virtual_services: Vec<&'a VirtualService>,
-    /// The service behind a destination host.
-    pub lookup_service: &'a dyn Fn(&str) -> Option<DestinationService>,
+    /// What is known of destinations.
+    pub lookup: Lookup<'a>,
+}
+
+/// What is known of the host of a destination.
+#[derive(Clone, Copy)]
+pub struct Lookup<'a> {
+    /// The service behind it.
+    pub service: &'a dyn Fn(&str) -> Option<DestinationService>,
+    /// Its DestinationRule.
+    pub rule: &'a dyn Fn(&str) -> Option<Arc<DestinationRule>>,
 }
 
 impl TcpOptions<'_> {
@@ -253,8 +263,12 @@ fn default_chain(options: &TcpOptions<'_>, sni_hosts: Vec<SmolStr>) -> ChainOpti
         clusters: vec![WeightedTcpCluster { name: cluster, weight: 1, origin: origin.clone() }],
         mongo_proxy: options.mongo_proxy(),
         sni_forward_proxy: sni_forward_proxy.then_some(port),
+        tunneling_config: None,
+        tuning: TcpTuning::default(),
         origin: origin.clone(),
     };
+    let rule = (options.lookup.rule)(service.hostname());
+    let proxy = with_rule(proxy, rule.as_deref(), "");
     ChainOptions {
         sni_hosts,
         destination_cidrs: options.cidrs.clone(),
@@ -274,7 +288,7 @@ fn tcp_proxy(
 ) -> TcpProxy {
     let stat_prefix = format_smolstr!("{}.{}", virtual_service.name, virtual_service.namespace);
     let port = options.port.number;
-    let proxy = weighted_tcp_proxy(destinations, stat_prefix, port, options.lookup_service, origin);
+    let proxy = weighted_tcp_proxy(destinations, stat_prefix, port, &options.lookup, origin);
     TcpProxy { mongo_proxy: options.mongo_proxy(), ..proxy }
 }
 
@@ -283,7 +297,7 @@ pub fn weighted_tcp_proxy(
     destinations: &[RouteDestination],
     stat_prefix: SmolStr,
     port: u16,
-    lookup_service: &dyn Fn(&str) -> Option<DestinationService>,
+    lookup: &Lookup<'_>,
     origin: &Origin,
 ) -> TcpProxy {
     let single = destinations.len() == 1;
@@ -291,7 +305,7 @@ pub fn weighted_tcp_proxy(
     for (i, route) in destinations.iter().enumerate() {
         let weight = if single { 1 } else { u32::try_from(route.weight).unwrap_or(0) };
         let Some(destination) = route.destination.as_ref().filter(|_| weight > 0) else { continue };
-        let service = lookup_service(&destination.host);
+        let service = (lookup.service)(&destination.host);
         clusters.push(WeightedTcpCluster {
             name: destination_cluster(destination, service.as_ref(), port),
             weight,
@@ -302,7 +316,19 @@ pub fn weighted_tcp_proxy(
         [cluster] if single => cluster.name.clone(),
         _ => stat_prefix,
     };
-    TcpProxy { stat_prefix, clusters, mongo_proxy: false, sni_forward_proxy: None, origin: origin.clone() }
+    let first = destinations.first().and_then(|route| route.destination.as_ref());
+    let rule = first.and_then(|destination| (lookup.rule)(&destination.host));
+    let subset = first.filter(|_| single).map_or("", |destination| destination.subset.as_str());
+    let proxy = TcpProxy {
+        stat_prefix,
+        clusters,
+        mongo_proxy: false,
+        sni_forward_proxy: None,
+        tunneling_config: None,
+        tuning: TcpTuning::default(),
+        origin: origin.clone(),
+    };
+    with_rule(proxy, rule.as_deref(), subset)
 }
 
 /// Whether a match can apply to this proxy and port; all conditions have to hold.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::{Flight, Walk};
-use crate::envoy::request::{ApplicationProtocol, Body, HttpRequest, Transport};
+use crate::envoy::request::{ApplicationProtocol, Body, HttpRequest, Preface, Transport};
 use crate::envoy::xds::Capture;
 use crate::mesh::ProxyKind;
 use crate::origin::Origin;
@@ -157,6 +157,11 @@ impl Walk<'_> {
             protocol,
             message: target.scheme.is_http().then(|| message(query)),
             name: target.host.clone(),
+            // In front of the mesh stands what speaks to its gateways as they want it.
+            preface: if workload.is_some() { Preface::Nothing } else { Preface::AsExpected },
+            announced_by: None,
+            unread: None,
+            tunnel: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! How does a way end, and what does the client see of it?
 
-use smol_str::{SmolStr, ToSmolStr};
+use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::{Ending, Visit, Walk, response_lines, tries};
 use crate::envoy::config::RetryPolicy;
@@ -121,6 +121,11 @@ impl Walk<'_> {
     }
 
     fn answered_at(&mut self, at: usize, reply: &LocalReply, attempts: u32, reason: Option<String>) {
+        let entrance = self.path.iter().take(at).rposition(|visit| visit.begins_tunnel);
+        if let Some(entrance) = entrance {
+            self.tunnel_refused(entrance, at, reply);
+            return;
+        }
         let location = reply.location().map(SmolStr::from);
         let redirect = location.is_some() && (300..400).contains(&reply.response.status);
         let verdict = Verdict {
@@ -133,6 +138,26 @@ impl Walk<'_> {
             reason,
         };
         self.end(verdict, Some(Returned { at, response: &reply.response, reply: Some(reply), attempts }));
+    }
+
+    /// The request that was to carry bytes is answered by a proxy: whoever sent it closes the connection.
+    ///
+    /// Envoy: `tcp_proxy/upstream.cc: HttpUpstream::ResponseDecoder::decodeHeaders`. Measured with Envoy 1.40.
+    fn tunnel_refused(&mut self, entrance: usize, at: usize, reply: &LocalReply) {
+        let status = reply.response.status;
+        let by = self.id(at);
+        if (200..300).contains(&status) {
+            self.unknown(format!("{by} answers the request that carries the bytes itself, with {status}"));
+            return;
+        }
+        if let Some(visit) = self.path.get_mut(at).filter(|_| self.explain) {
+            let (flags, details) = (texts(&reply.flags), reply.details.clone());
+            visit.hop.log = Some(AccessLog { status: Some(status), flags, details });
+        }
+        let failure = upstream::Failure::RemoteConnectionFailure(format_smolstr!("tunnel_response:{status}"));
+        let reason =
+            format!("{by} answers the request that carries the bytes with {status} {}", reply.details);
+        self.failed_from(entrance, &Failure::at_proxy(failure, reason));
     }
 
     /// The request reaches an application, or leaves the cluster.
@@ -196,7 +221,11 @@ impl Walk<'_> {
 
     /// A connection fails at, or behind, the last hop: the nearest HTTP proxy answers, others only close.
     pub(super) fn failed(&mut self, failure: &Failure) {
-        let last = self.path.len().saturating_sub(1);
+        self.failed_from(self.path.len().saturating_sub(1), failure);
+    }
+
+    /// The same for a connection that failed at, or behind, another hop.
+    fn failed_from(&mut self, last: usize, failure: &Failure) {
         let mut cause = failure.cause.clone();
         let mut flags = texts(&failure.flags);
         for at in (0..=last).rev() {

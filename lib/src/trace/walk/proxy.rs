@@ -9,6 +9,7 @@ use super::{Flight, Turn, Walk, request_lines};
 use crate::diagnostic::Code;
 use crate::envoy::decision::{Forward, TcpDecision};
 use crate::envoy::recorder::{self, NoRecord, Record, StepKind as Recorded};
+use crate::envoy::request::ApplicationProtocol;
 use crate::envoy::xds::Capture;
 use crate::envoy::{
     ConnectionOutcome, Decision, Ends, HttpDecision, HttpOutcome, Reset, Transport, decide, upstream,
@@ -134,6 +135,9 @@ impl Walk<'_> {
         if decision.filter_chain.as_ref().is_some_and(|chain| chain.transport_socket.is_some()) {
             flight.layers.pop();
         }
+        let reads =
+            decision.listener.as_ref().is_some_and(|listener| listener.listener_filters.proxy_protocol);
+        let unread = flight.announced_by.clone().filter(|_| !reads);
         let failed = |reason: String| {
             let failure = failure.clone().unwrap_or(upstream::Failure::ConnectionTermination);
             Failure::at_proxy(failure, reason)
@@ -162,7 +166,29 @@ impl Walk<'_> {
             ConnectionOutcome::Unknown { reason, origin } => {
                 self.undecided(StepKind::Authorization, Code::NotModelled, &reason, &origin);
             }
-            ConnectionOutcome::Tcp(tcp) => self.pass_bytes(&tcp, member, &flight),
+            ConnectionOutcome::Tcp(tcp) => {
+                if let Some(origin) = unread {
+                    if matches!(flight.layers.last(), Some(Transport::Tls { mesh_certificate: true, .. })) {
+                        let reason = "what comes before TLS is not read here, so nobody ends the TLS";
+                        self.failed(&Failure::plaintext_server(reason.to_owned()));
+                        return;
+                    }
+                    flight = Flight {
+                        layers: Vec::new(),
+                        protocol: ApplicationProtocol::Tcp,
+                        message: None,
+                        unread: Some(origin),
+                        ..flight
+                    };
+                }
+                self.pass_bytes(&tcp, member, &flight);
+            }
+            ConnectionOutcome::Http(_)
+                if unread.is_some() && flight.protocol == ApplicationProtocol::Http2 =>
+            {
+                let reason = "what comes before HTTP/2 is read as a request of HTTP/1, and answered so";
+                self.unknown(reason.to_owned());
+            }
             ConnectionOutcome::Http(_) if failure.is_some() => {
                 self.failed(&failed("the port speaks plaintext, the client TLS".to_owned()));
             }
@@ -181,7 +207,10 @@ impl Walk<'_> {
             match &branch.found {
                 Some(cluster) if branch.flags.is_empty() => {
                     walk.log(None, &[], "");
-                    walk.forward(cluster, member, flight.clone(), false);
+                    match &tcp.tunnel {
+                        None => walk.forward(cluster, member, flight.clone(), false),
+                        Some(tunnel) => walk.forward_in_tunnel(tunnel, cluster, member, flight),
+                    }
                 }
                 _ => {
                     walk.log(Some(0), &branch.flags, "");

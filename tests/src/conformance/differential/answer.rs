@@ -105,6 +105,7 @@ fn connection(sent: &Sent) -> Option<Connection> {
         port: port.parse().ok()?,
         source: sent.source_ip.as_deref().unwrap_or(CLIENT.0).parse().ok()?,
         transport,
+        preface: dryroute::envoy::request::Preface::default(),
         protocol: if sent.protocol == "tcp" { ApplicationProtocol::Tcp } else { ApplicationProtocol::Http11 },
     })
 }
