@@ -155,18 +155,54 @@ pub fn has_conflict(root: &HttpMatchRequest, leaf: &HttpMatchRequest) -> bool {
         || (root.port > 0 && leaf.port > 0 && root.port != leaf.port)
         || root.source_labels.iter().any(|(k, v)| leaf.source_labels.get(k).is_some_and(|l| l != v))
         || (!root.source_namespace.is_empty() && root.source_namespace != leaf.source_namespace)
-        || (!root.gateways.is_empty() && !leaf.gateways.iter().all(|g| root.gateways.contains(g)))
+        || (!root.gateways.is_empty()
+            && (root.gateways.len() < leaf.gateways.len()
+                || !leaf.gateways.iter().all(|g| root.gateways.contains(g))))
 }
 
+/// Only what is not written is no contradiction: a condition on nothing but presence contradicts every other, its like too.
+/// istiod: `virtualservice.go: stringMatchConflict`.
 fn text_conflict(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> bool {
     let (Some(root), Some(leaf)) = (root, leaf) else { return false };
     match (root, leaf) {
-        (StringMatch::Unset, _) | (_, StringMatch::Unset) => false,
-        (StringMatch::Regex(_), _) | (_, StringMatch::Regex(_)) => true,
+        (StringMatch::Unset | StringMatch::Regex(_), _) | (_, StringMatch::Unset | StringMatch::Regex(_)) => {
+            true
+        }
+        (StringMatch::Exact(r) | StringMatch::Prefix(r), _) if r.is_empty() => true,
+        (StringMatch::Prefix(_), StringMatch::Exact(l) | StringMatch::Prefix(l)) if l.is_empty() => true,
         (StringMatch::Exact(r), StringMatch::Exact(l)) => r != l,
         (StringMatch::Exact(_), StringMatch::Prefix(_)) => true,
         (StringMatch::Prefix(r), StringMatch::Exact(l) | StringMatch::Prefix(l)) => {
             !l.starts_with(r.as_str())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_only_has_to_be_there_contradicts_every_other_condition_on_it() {
+        let on = |condition: Option<StringMatch>| HttpMatchRequest {
+            headers: IndexMap::from([("x".into(), condition)]),
+            ..HttpMatchRequest::default()
+        };
+        let exact = |text: &str| Some(StringMatch::Exact(text.into()));
+        let prefix = |text: &str| Some(StringMatch::Prefix(text.into()));
+        let unset = || Some(StringMatch::Unset);
+        for (root, leaf, conflict) in [
+            (unset(), unset(), true),
+            (unset(), exact("a"), true),
+            (exact("a"), unset(), true),
+            (prefix("a"), exact(""), true),
+            (prefix(""), exact("a"), true),
+            (exact(""), exact(""), true),
+            (prefix("a"), exact("ab"), false),
+            (exact("a"), exact("a"), false),
+            (None, unset(), false),
+        ] {
+            assert_eq!(has_conflict(&on(root.clone()), &on(leaf.clone())), conflict, "{root:?} {leaf:?}");
         }
     }
 }

@@ -503,15 +503,12 @@ pub(crate) fn from_service_entry(
                 }
             }
             let pods = select_pods.then(|| workloads.selected(namespace, &selector.labels));
-            for (index, workload) in pods.into_iter().flatten() {
+            // istiod: `pod.go: onEvent`: pods that are not ready are no workloads.
+            for (index, workload) in pods.into_iter().flatten().filter(|(_, workload)| workload.ready) {
                 let Some(ip) = workload.ips.first().copied() else { continue };
                 let number = u16::try_from(number).unwrap_or(0);
                 let origin = workload.origin.clone();
-                let mut made = workloads.endpoint(ip, number, &port.name, Some(index), namespace, origin);
-                if !workload.ready {
-                    made.health = Health::Unhealthy;
-                }
-                out.push(made);
+                out.push(workloads.endpoint(ip, number, &port.name, Some(index), namespace, origin));
             }
         } else if entry.endpoints.is_empty() {
             if matches!(entry.resolution, Resolution::Dns | Resolution::DnsRoundRobin)

@@ -255,14 +255,17 @@ fn lb_endpoint(mesh: &Mesh, endpoint: &Endpoint, mode: Option<TlsMode>) -> LbEnd
     }
 }
 
-/// Whether mutual TLS is used for an endpoint under automatic mutual TLS. istiod: `checkMtlsEnabled`.
+/// Whether an endpoint is known for mutual TLS: it has to speak it, whatever a rule asks for. istiod: `mtls_checker.go:
+/// checkMtlsEnabled`; `endpoint_builder.go: buildEnvoyLbEndpoint`.
 fn speaks_mutual_tls(mesh: &Mesh, endpoint: &Endpoint, mode: Option<TlsMode>) -> bool {
-    if let Some(mode) = mode {
-        return mode == TlsMode::IstioMutual;
-    }
-    endpoint.istio_mutual
-        && compose(mesh, &endpoint.namespace, |wanted| endpoint.has_labels(wanted)).for_port(endpoint.port).0
-            != MtlsMode::Disable
+    let asked_for = || match mode {
+        Some(mode) => mode == TlsMode::IstioMutual,
+        None => {
+            let mode = compose(mesh, &endpoint.namespace, |wanted| endpoint.has_labels(wanted));
+            mode.for_port(endpoint.port).0 != MtlsMode::Disable
+        }
+    };
+    endpoint.istio_mutual && asked_for()
 }
 
 /// The mode that a DestinationRule asks for at an endpoint, with inheritance. istiod: `tlsModeForDestinationRule`.

@@ -63,3 +63,32 @@ fn a_port_that_only_the_younger_entry_has_keeps_its_own_number() {
     assert_eq!(port_override(&of_two(&older, younger)), None);
     assert_eq!(port_override(&of_two(younger, &older)), Some(443));
 }
+
+#[test]
+fn a_service_entry_selects_ready_pods_only() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: own, namespace: shop}\n\
+        spec: {hosts: [api.example], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], \
+        workloadSelector: {labels: {app: web}}}\n---\n";
+    let pods = [("client", "10.0.0.1", true, "app: client"), ("up", "10.0.0.2", true, "app: web")];
+    let pods = pods.into_iter().chain([("down", "10.0.0.3", false, "app: web")]);
+    let pods: String =
+        pods.map(|(name, ip, ready, labels)| pod(name, ip, "r1.z1.s1", ready, labels)).collect();
+    let proxy = proxy(&(pods + entry));
+    assert_eq!(addresses(&proxy.cluster("outbound|80||api.example").unwrap()), ["10.0.0.2"]);
+}
+
+#[test]
+fn an_endpoint_without_a_sidecar_is_not_known_for_mutual_tls_though_a_rule_asks_for_it() {
+    let endpoints = "resolution: STATIC, endpoints: [{address: 192.0.2.1}, \
+        {address: 192.0.2.2, labels: {security.istio.io/tlsMode: istio}}]";
+    let client = pod("client", "10.0.0.1", "r1.z1.s1", true, "app: client");
+    let entry = format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: own, namespace: shop}}\n\
+         spec: {{hosts: [api.example], {endpoints}, {HTTP}}}\n---\n"
+    );
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: own, namespace: shop}\n\
+        spec: {host: api.example, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}\n---\n";
+    let cluster = proxy(&(client + &entry + rule)).cluster("outbound|80||api.example").unwrap();
+    let known = cluster.load_assignment.endpoints.iter().flat_map(|group| &group.lb_endpoints);
+    assert_eq!(known.map(|endpoint| endpoint.istio_mutual).collect::<Vec<_>>(), [false, true]);
+}
