@@ -217,6 +217,7 @@ fn convert(resource: &Resource, spec: &schema::DestinationRule, options: &Option
     }
 }
 
+/// istiod: `destination_rule.go: mergeDestinationRule`.
 fn merge(rules: &mut HostRules, incoming: &DestinationRule, options: &Options<'_>) {
     let map = if is_wildcard(&incoming.host) { &mut rules.wildcard } else { &mut rules.exact };
     let list = map.entry(incoming.host.clone()).or_default();
@@ -225,8 +226,8 @@ fn merge(rules: &mut HostRules, incoming: &DestinationRule, options: &Options<'_
         if options.enhanced_merge {
             let superset = existing.export_to.iter().all(|e| incoming.export_to.contains(e));
             let covers = !existing.export_to.is_empty() && superset;
-            if incoming.export_to != existing.export_to && !covers {
-                append = true;
+            append = incoming.export_to != existing.export_to;
+            if append && !covers {
                 continue;
             }
         }
@@ -239,7 +240,8 @@ fn merge(rules: &mut HostRules, incoming: &DestinationRule, options: &Options<'_
             }
             _ => false,
         };
-        append = !mergeable;
+        // A rule for all workloads that is as private as one for some is lost but for its subsets.
+        append &= !mergeable;
         let merged = Arc::make_mut(existing);
         for subset in &incoming.subsets {
             if merged.subset(&subset.subset.name).is_none() {
@@ -253,5 +255,36 @@ fn merge(rules: &mut HostRules, incoming: &DestinationRule, options: &Options<'_
     }
     if append {
         list.push(Arc::new(incoming.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Loader;
+    use crate::mesh::{Mesh, MeshOptions};
+
+    /// The policies that hold for a client in `shop`: what the loads are balanced by, and how many subsets there are.
+    fn found(export_to: &str, labels: &str) -> Option<(bool, usize)> {
+        let rule = |name: &str, spec: &str| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}, namespace: shop}}\n\
+                 spec: {{host: web, subsets: [{{name: {name}}}], {spec}}}\n---\n"
+            )
+        };
+        let text = rule("some", "workloadSelector: {matchLabels: {app: api}}, trafficPolicy: {tls: {}}")
+            + &rule("all", &format!("trafficPolicy: {{loadBalancer: {{simple: RANDOM}}}}, {export_to}"))
+            + "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{port: 80}]}\n";
+        let mesh = Mesh::new(Loader::new().text("m.yaml", text).load(), MeshOptions::default());
+        let labels = IndexMap::from([("app".into(), labels.into())]);
+        let rule = mesh.destination_rules().find("shop", &labels, mesh.services().first().unwrap())?;
+        Some((rule.traffic_policy.as_ref().unwrap().0.load_balancer.is_some(), rule.subsets.len()))
+    }
+
+    #[test]
+    fn a_rule_for_all_that_is_as_private_as_one_for_some_is_lost_but_for_its_subsets() {
+        assert_eq!(found("exportTo: ['*']", "other"), Some((true, 1)));
+        assert_eq!(found("exportTo: ['.']", "other"), None);
+        assert_eq!(found("exportTo: ['.']", "api"), Some((false, 2)));
     }
 }
