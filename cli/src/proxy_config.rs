@@ -183,6 +183,7 @@ fn answer(args: &Args, common: &Common, mesh: &Arc<Mesh>) -> Result<String, CliE
                     &Snapshot {
                         clusters,
                         dns_lookup_family: proxy.dns_lookup_family(),
+                        dns_refresh_rate: proxy.dns_refresh_rate(),
                         ..Snapshot::default()
                     },
                     Document::Cds,
@@ -201,6 +202,7 @@ fn answer(args: &Args, common: &Common, mesh: &Arc<Mesh>) -> Result<String, CliE
                     &Snapshot {
                         clusters,
                         dns_lookup_family: proxy.dns_lookup_family(),
+                        dns_refresh_rate: proxy.dns_refresh_rate(),
                         ..Snapshot::default()
                     },
                     Document::Eds,

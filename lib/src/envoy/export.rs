@@ -19,6 +19,7 @@ mod tuning;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use smol_str::SmolStr;
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub node_cluster: SmolStr,
     /// The address families that names are resolved to, such as `V4_ONLY`.
     pub dns_lookup_family: &'static str,
+    /// How often names are resolved again.
+    pub dns_refresh_rate: Duration,
     /// All listeners.
     pub listeners: Vec<Arc<Listener>>,
     /// All route configurations that listeners ask for by name.

@@ -47,6 +47,7 @@ impl Asked {
             base_interval: None,
             retriable_status_codes: Vec::new(),
             previous_hosts: false,
+            previous_priorities: false,
             host_selection_retry_max_attempts: 1,
             origin: Origin::default("router: an internal client asks for retries"),
         });
@@ -211,6 +212,7 @@ mod tests {
             base_interval: None,
             retriable_status_codes: vec![418],
             previous_hosts: true,
+            previous_priorities: false,
             host_selection_retry_max_attempts: 5,
             origin: Origin::default("a test"),
         }

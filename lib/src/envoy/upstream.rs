@@ -254,6 +254,7 @@ mod tests {
             base_interval: None,
             retriable_status_codes: Vec::new(),
             previous_hosts: true,
+            previous_priorities: false,
             host_selection_retry_max_attempts: 5,
             origin: Origin::default("a test"),
         }

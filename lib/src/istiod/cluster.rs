@@ -196,9 +196,10 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
             policy.outlier_detection.is_some(),
         ),
         healthy_panic_threshold: policy
-            .healthy_panic_threshold(SendsUnhealthy::of(proxy.mesh(), service.service())),
+            .healthy_panic_threshold(SendsUnhealthy::of(proxy.mesh(), service.service()))
+            .filter(|_| !forward_proxy),
         metadata: metadata::outbound(target, &policy, discovery_type),
-        tuning: policy.tuning(discovery_type),
+        tuning: policy.tuning(discovery_type, proxy.mesh().config()),
         patches: Vec::new(),
         opaque: None,
         applied: rules.chain(policy.applied.iter().cloned()).collect(),
@@ -269,7 +270,9 @@ pub fn passthrough(proxy: &Proxy, name: SmolStr) -> Cluster {
     out.connect_timeout = policy.connect_timeout(config);
     out.circuit_breakers = policy.circuit_breakers();
     // Of the settings for connections, only those that are not of HTTP get here.
-    let tcp_keepalive = policy.tuning(DiscoveryType::OriginalDst).and_then(|tuning| tuning.tcp_keepalive);
+    let tcp_keepalive = policy
+        .tuning(DiscoveryType::OriginalDst, proxy.mesh().config())
+        .and_then(|tuning| tuning.tcp_keepalive);
     let idle_timeout = Some(PASSTHROUGH_IDLE_TIMEOUT);
     out.tuning = Some(Arc::new(ClusterTuning { idle_timeout, tcp_keepalive, ..ClusterTuning::default() }));
     out
@@ -279,7 +282,10 @@ fn dynamic_dns(proxy: &Proxy) -> Cluster {
     let mut out = plain(proxy, ALLOW_ANY_DYNAMIC_DNS_CLUSTER, DiscoveryType::DynamicForwardProxy);
     out.protocol = UpstreamProtocol::Downstream;
     let idle_timeout = Some(PASSTHROUGH_IDLE_TIMEOUT);
-    out.tuning = Some(Arc::new(ClusterTuning { idle_timeout, ..ClusterTuning::default() }));
+    let policy = ResolvedPolicy::default();
+    let of_mesh = policy.tuning(DiscoveryType::DynamicForwardProxy, proxy.mesh().config());
+    let of_mesh = of_mesh.map(Arc::unwrap_or_clone).unwrap_or_default();
+    out.tuning = Some(Arc::new(ClusterTuning { idle_timeout, ..of_mesh.clone() }));
     if let Some(settings) = &proxy.mesh().config().outbound_traffic_policy.tls {
         out.transport = tls::forward_proxy_transport(settings);
         // TLS options of HTTP take the place of those that follow the client. istiod: `cluster_builder.go: build`.
@@ -287,7 +293,7 @@ fn dynamic_dns(proxy: &Proxy) -> Cluster {
             && (context.auto_sni || context.auto_san_validation)
         {
             out.protocol = UpstreamProtocol::Http1;
-            out.tuning = None;
+            out.tuning = (of_mesh != ClusterTuning::default()).then(|| Arc::new(of_mesh));
         }
     }
     out

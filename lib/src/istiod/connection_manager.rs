@@ -171,8 +171,8 @@ pub struct ConnectionManagerOptions<'a> {
     pub tracing: Option<Tracing>,
     /// Filters in front of fault injection: authentication, authorization.
     pub security_filters: Vec<HttpFilter>,
-    /// Whether the request's host is resolved by the proxy.
-    pub dynamic_forward_proxy: bool,
+    /// The hosts whose names are resolved per request; `None` among them for those of hosts that nobody knows.
+    pub dynamic_forward_proxies: Vec<Option<SmolStr>>,
     /// Who made it.
     pub origin: Origin,
 }
@@ -209,9 +209,7 @@ pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
         http_filters.push(HttpFilter::NoEffect(SmolStr::new_static("istio.alpn")));
     }
     http_filters.extend([HttpFilter::Fault, HttpFilter::Cors]);
-    if options.dynamic_forward_proxy {
-        http_filters.push(HttpFilter::DynamicForwardProxy);
-    }
+    http_filters.extend(options.dynamic_forward_proxies.into_iter().map(HttpFilter::DynamicForwardProxy));
     HttpConnectionManager {
         stat_prefix: options.stat_prefix,
         route_specifier: options.route_specifier,

@@ -11,8 +11,9 @@ use super::credential::{
 };
 use super::node::NodeType;
 use super::proxy::Proxy;
-use crate::envoy::config::{ClientCertificate, DownstreamTlsContext, StringSan};
-use crate::manifest::schema::istio::{ServerTlsMode, ServerTlsSettings};
+use crate::envoy::config::{ClientCertificate, DownstreamTlsContext, StringSan, TlsParameters};
+use crate::manifest::schema::istio::{ServerTlsMode, ServerTlsSettings, TlsProtocol};
+use crate::manifest::schema::mesh_config::MeshTlsProtocol;
 use crate::origin::Origin;
 
 /// ALPN values of a listener whose TLS ends. istiod: `util.go: ALPNHttp`.
@@ -40,7 +41,48 @@ pub fn context(proxy: &Proxy, settings: &ServerTlsSettings, origin: Origin) -> D
         authority: authority(settings),
         match_subject_alt_names: settings.subject_alt_names.iter().cloned().map(StringSan).collect(),
         secret_exists,
+        tls_params: parameters(settings),
         origin,
+    }
+}
+
+/// The versions and ciphers that a server names; Istio's mutual TLS keeps to Envoy's. istiod: `listener.go: applyServerTLSSettings`.
+fn parameters(settings: &ServerTlsSettings) -> Option<TlsParameters> {
+    let version = |version: TlsProtocol| match version {
+        TlsProtocol::TlsAuto => None,
+        TlsProtocol::TlsV1_0 => Some("TLSv1_0"),
+        TlsProtocol::TlsV1_1 => Some("TLSv1_1"),
+        TlsProtocol::TlsV1_2 => Some("TLSv1_2"),
+        TlsProtocol::TlsV1_3 => Some("TLSv1_3"),
+    };
+    let out = TlsParameters {
+        minimum: version(settings.min_protocol_version),
+        maximum: version(settings.max_protocol_version),
+        cipher_suites: settings.cipher_suites.clone(),
+    };
+    let says_nothing = out.minimum.is_none() && out.maximum.is_none() && out.cipher_suites.is_empty();
+    (!says_nothing && settings.mode != ServerTlsMode::IstioMutual).then_some(out)
+}
+
+/// Ciphers of TLS 1.2 between workloads. istiod: `authn/utils.go: SupportedCiphers`.
+const MESH_CIPHERS: [SmolStr; 6] = [
+    SmolStr::new_static("ECDHE-ECDSA-AES256-GCM-SHA384"),
+    SmolStr::new_static("ECDHE-RSA-AES256-GCM-SHA384"),
+    SmolStr::new_static("ECDHE-ECDSA-AES128-GCM-SHA256"),
+    SmolStr::new_static("ECDHE-RSA-AES128-GCM-SHA256"),
+    SmolStr::new_static("AES256-GCM-SHA384"),
+    SmolStr::new_static("AES128-GCM-SHA256"),
+];
+
+/// Versions and ciphers of TLS between workloads. istiod: `authn/utils.go: BuildInboundTLS, GetMinTLSVersion`.
+pub fn mesh_parameters(proxy: &Proxy) -> TlsParameters {
+    let written = proxy.mesh().config().written.mesh_mtls.as_ref();
+    let newest = written.is_some_and(|tls| tls.min_protocol_version == MeshTlsProtocol::TlsV13);
+    let ciphers = written.map(|tls| &tls.cipher_suites).filter(|ciphers| !ciphers.is_empty());
+    TlsParameters {
+        minimum: Some(if newest { "TLSv1_3" } else { "TLSv1_2" }),
+        maximum: Some("TLSv1_3"),
+        cipher_suites: ciphers.cloned().unwrap_or_else(|| MESH_CIPHERS.to_vec()),
     }
 }
 

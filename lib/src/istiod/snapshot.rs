@@ -3,12 +3,15 @@
 //! The enumeration of a proxy's configuration, for whoever writes it down. Invariant: it holds what the answers on
 //! demand hold, built by the same code.
 
+use std::time::Duration;
+
 use smol_str::{SmolStr, format_smolstr};
 
 use super::node::{IpMode, Node, NodeType};
 use super::proxy::Proxy;
 use crate::envoy::ProxyFacts;
 use crate::envoy::export::Snapshot;
+use crate::manifest::schema;
 
 impl Proxy {
     /// Everything it is told.
@@ -16,6 +19,7 @@ impl Proxy {
         Snapshot {
             node_id: self.node_id(),
             dns_lookup_family: self.dns_lookup_family(),
+            dns_refresh_rate: self.dns_refresh_rate(),
             node_cluster: format_smolstr!("{}.{}", self.node().service_account, self.node().namespace),
             listeners: self.listeners(),
             route_configurations: self.route_configurations(),
@@ -30,6 +34,18 @@ impl Proxy {
             IpMode::Dual if self.mesh().features().dual_stack => "ALL",
             IpMode::V4 | IpMode::Dual => "V4_ONLY",
         }
+    }
+
+    /// How often it resolves names again; Istio's default is a minute.
+    pub fn dns_refresh_rate(&self) -> Duration {
+        let written = self.mesh().config().written.dns_refresh_rate;
+        written.map_or(Duration::from_secs(60), schema::Duration::to_std)
+    }
+
+    /// How long its listeners wait to find out what a connection is; Istio's default is for as long as it takes.
+    pub fn protocol_detection_timeout(&self) -> Duration {
+        let written = self.mesh().config().written.protocol_detection_timeout;
+        written.map_or(Duration::ZERO, schema::Duration::to_std)
     }
 
     /// Its node id, such as `sidecar~10.0.0.1~sleep.default~default.svc.cluster.local`.

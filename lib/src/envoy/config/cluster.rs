@@ -87,7 +87,54 @@ pub struct ClusterTuning {
     pub max_requests_per_connection: Option<u32>,
     /// Probes on idle connections.
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// How the share of new endpoints grows.
+    pub slow_start: Option<SlowStart>,
+    /// How many streams a connection of HTTP/2 has at most.
+    pub max_concurrent_streams: Option<u32>,
+    /// Pings on connections of HTTP/2.
+    pub connection_keepalive: Option<ConnectionKeepalive>,
+    /// How many requests may be tried again at once.
+    pub retry_budget: Option<RetryBudget>,
+    /// The statuses that count as failures of an endpoint; empty for all of 500 and above.
+    pub outlier_error_codes: Vec<u32>,
+    /// After which time without use an endpoint that a connection named is forgotten.
+    pub cleanup_interval: Option<Duration>,
+    /// Further addresses that the proxy connects from, of other families.
+    pub extra_source_addresses: Vec<IpAddr>,
 }
+
+/// How the share of new endpoints grows (`config.cluster.v3.Cluster.SlowStartConfig`).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SlowStart {
+    /// How long it takes.
+    pub window: Option<Duration>,
+    /// The curve, and the least share in percent; `None` where Envoy's own hold.
+    pub curve: Option<(f64, f64)>,
+}
+
+impl Eq for SlowStart {}
+
+/// Pings on connections (`config.core.v3.KeepaliveSettings`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionKeepalive {
+    /// How often.
+    pub interval: Option<Duration>,
+    /// How long an answer may take.
+    pub timeout: Option<Duration>,
+}
+
+/// How many requests may be tried again at once (`CircuitBreakers.Thresholds.RetryBudget`).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RetryBudget {
+    /// Of a hundred that are under way.
+    pub percent: f64,
+    /// Over which time; `None` for those under way now.
+    pub interval: Option<Duration>,
+    /// So many in any case.
+    pub min_retry_concurrency: u32,
+}
+
+impl Eq for RetryBudget {}
 
 /// When endpoints are taken out (`config.cluster.v3.OutlierDetection`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

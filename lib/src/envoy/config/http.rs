@@ -195,7 +195,7 @@ pub enum HttpFilter {
     /// CORS, configured per route.
     Cors,
     /// Dynamic forward proxy.
-    DynamicForwardProxy,
+    DynamicForwardProxy(Option<SmolStr>),
     /// gRPC statistics and the like: no visible effect.
     NoEffect(SmolStr),
     /// Browsers' gRPC (gRPC-Web) made to gRPC, and back.

@@ -101,6 +101,10 @@ pub struct Listener {
     pub listener_filters: ListenerFilters,
     /// Whether a connection goes on when the inspectors time out.
     pub continue_on_listener_filters_timeout: bool,
+    /// How long listener filters may wait for a client's first bytes: zero for as long as it takes, `None` for Envoy's 15 s.
+    pub listener_filters_timeout: Option<Duration>,
+    /// Whether it takes connections to addresses that are not its own (TPROXY).
+    pub transparent: bool,
     /// The filter chains, in order; the order has no effect on matching.
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// The chain for connections that match none.
@@ -212,8 +216,21 @@ pub struct DownstreamTlsContext {
     pub match_subject_alt_names: Vec<StringSan>,
     /// Whether the secret is known to exist: `Some(false)` breaks every handshake, `None` is not settled by the input.
     pub secret_exists: Option<bool>,
+    /// Versions and ciphers; `None` where Envoy's own hold.
+    pub tls_params: Option<TlsParameters>,
     /// Who made it.
     pub origin: Origin,
+}
+
+/// Versions of TLS and ciphers (`TlsParameters`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsParameters {
+    /// The oldest version, such as `TLSv1_2`; `None` for Envoy's own.
+    pub minimum: Option<&'static str>,
+    /// The newest version; `None` for Envoy's own.
+    pub maximum: Option<&'static str>,
+    /// Ciphers of TLS 1.2; empty for BoringSSL's.
+    pub cipher_suites: Vec<SmolStr>,
 }
 
 /// A subject alternative name as written in `subjectAltNames`.

@@ -248,6 +248,8 @@ pub struct RetryPolicy {
     pub retriable_status_codes: Vec<u16>,
     /// Whether hosts that were tried are avoided.
     pub previous_hosts: bool,
+    /// Whether tries after the first go to the endpoints of another priority, where there is one.
+    pub previous_priorities: bool,
     /// How often another host is looked for.
     pub host_selection_retry_max_attempts: u32,
     /// Who made it.

@@ -1,11 +1,11 @@
 //! Clusters, endpoints, TLS towards endpoints.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
 use super::json::{Object, duration, percent, texts};
-use super::tls::{sds, set_certificate_files, set_validation, set_validation_file};
+use super::tls::{sds, set_certificate_files, set_validation, set_validation_file, tls_params};
 use super::{Endpoints, Writer, metadata, socket_address, tuning};
 use crate::envoy::config::{
     Cluster, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LocalityEndpoints,
@@ -17,6 +17,8 @@ const UPSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_socke
 const UPSTREAM_PROXY_PROTOCOL: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
 const RAW_BUFFER: &str = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+const CARES: &str =
+    "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
 const FORWARD_PROXY: &str =
     "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig";
 
@@ -26,17 +28,12 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
     out.set("name", cluster.name.as_str());
     discovery(writer, &mut out, cluster, endpoints);
     out.set("connect_timeout", duration(cluster.connect_timeout));
-    let limits = cluster.circuit_breakers;
-    out.set(
-        "circuit_breakers",
-        json!({"thresholds": [{
-            "max_connections": limits.max_connections,
-            "max_pending_requests": limits.max_pending_requests,
-            "max_requests": limits.max_requests,
-            "max_retries": limits.max_retries,
-            "track_remaining": true,
-        }]}),
-    );
+    // A cluster that has no endpoints by design is told nothing more.
+    let nobody =
+        cluster.discovery_type == DiscoveryType::Static && cluster.load_assignment.endpoints.is_empty();
+    if !nobody {
+        out.set("circuit_breakers", json!({"thresholds": [Value::from(thresholds(cluster))]}));
+    }
     if let Some(limits) = cluster.outlier_detection {
         if writer.loopback.is_some() {
             writer.leave_out(format!("outlier detection of cluster {}", cluster.name));
@@ -69,9 +66,10 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
     if let Some(address) = cluster.upstream_bind_config.filter(|_| writer.loopback.is_none()) {
         out.set(
             "upstream_bind_config",
-            json!({
-                "source_address": {"address": address.to_string(), "port_value": 0},
-            }),
+            bind_config(
+                address,
+                cluster.tuning.as_ref().map_or(&[], |tuning| &tuning.extra_source_addresses),
+            ),
         );
     }
     let mut balancing = Object::new();
@@ -79,9 +77,37 @@ pub(super) fn cluster(writer: &Writer<'_>, cluster: &Cluster, endpoints: Endpoin
     if cluster.locality_weighted {
         balancing.set("locality_weighted_lb_config", json!({}));
     }
-    out.set("common_lb_config", balancing);
+    // Istio's own clusters are told nothing of it. istiod: `cluster_builder.go: buildCluster`.
+    let of_service =
+        cluster.name.contains('|') && cluster.discovery_type != DiscoveryType::DynamicForwardProxy;
+    if of_service || !balancing.is_empty() {
+        out.set("common_lb_config", balancing);
+    }
     metadata::set(&mut out, metadata::of_cluster(&cluster.metadata));
     out.into()
+}
+
+/// The limits of `config.cluster.v3.CircuitBreakers`.
+fn thresholds(cluster: &Cluster) -> Object {
+    let limits = cluster.circuit_breakers;
+    let mut out = Object::new();
+    out.set("max_connections", limits.max_connections);
+    out.set("max_pending_requests", limits.max_pending_requests);
+    out.set("max_requests", limits.max_requests);
+    out.set("max_retries", limits.max_retries);
+    let budget = cluster.tuning.as_ref().and_then(|tuning| tuning.retry_budget);
+    out.set_some("retry_budget", budget.map(tuning::retry_budget));
+    out
+}
+
+/// `config.core.v3.BindConfig`.
+fn bind_config(address: IpAddr, more: &[IpAddr]) -> Object {
+    let socket = |address: &IpAddr| json!({"address": address.to_string(), "port_value": 0});
+    let mut out = Object::new();
+    out.set("source_address", socket(&address));
+    let more: Vec<Value> = more.iter().map(|address| json!({"address": socket(address)})).collect();
+    out.set_nonempty("extra_source_addresses", more);
+    out
 }
 
 fn discovery(writer: &Writer<'_>, out: &mut Object, cluster: &Cluster, endpoints: Endpoints) {
@@ -121,12 +147,25 @@ fn discovery(writer: &Writer<'_>, out: &mut Object, cluster: &Cluster, endpoints
             let named = |e: &LbEndpoint| matches!(e.address, EndpointAddress::Name(..));
             let names = cluster.load_assignment.endpoints.iter().any(|l| l.lb_endpoints.iter().any(named));
             out.set("type", if names { "STRICT_DNS" } else { "STATIC" });
-            out.set("load_assignment", load_assignment(writer, cluster));
+            let nobody = by_name && cluster.load_assignment.endpoints.is_empty();
+            if !nobody {
+                out.set("load_assignment", load_assignment(writer, cluster));
+            }
         }
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
             let strict = cluster.discovery_type == DiscoveryType::StrictDns;
             out.set("type", if strict { "STRICT_DNS" } else { "LOGICAL_DNS" });
             out.set("dns_lookup_family", writer.snapshot.dns_lookup_family);
+            out.set("dns_refresh_rate", duration(writer.snapshot.dns_refresh_rate));
+            // istiod: `features.PilotDNSJitterDurationEnv, PilotDNSCaresUDPMaxQueries`.
+            out.set("dns_jitter", "0.100s");
+            out.set(
+                "typed_dns_resolver_config",
+                json!({
+                    "name": "envoy.network.dns_resolver.cares",
+                    "typed_config": {"@type": CARES, "udp_max_queries": 100},
+                }),
+            );
             out.set("respect_dns_ttl", true);
             out.set("load_assignment", load_assignment(writer, cluster));
         }
@@ -139,7 +178,7 @@ fn discovery(writer: &Writer<'_>, out: &mut Object, cluster: &Cluster, endpoints
         }
         DiscoveryType::DynamicForwardProxy => {
             let mut config = Object::typed(FORWARD_PROXY);
-            config.set("dns_cache_config", dns_cache(writer));
+            config.set("dns_cache_config", dns_cache(writer, cache_of(&cluster.name)));
             config.set_nonempty("allow_insecure_cluster_options", may_be_insecure(cluster));
             out.set(
                 "cluster_type",
@@ -157,12 +196,25 @@ fn lb_policy(out: &mut Object, cluster: &Cluster) {
     }
 }
 
+/// The host whose names a cluster resolves; `None` for those that no service has.
+pub(super) fn cache_of(cluster: &str) -> Option<&str> {
+    cluster.rsplit_once('|').map(|(_, host)| host)
+}
+
 /// The cache of names that a forward proxy resolves; filter and cluster have to agree on it.
-pub(super) fn dns_cache(writer: &Writer<'_>) -> Value {
-    json!({
-        "name": "dynamic_forward_proxy_cache_config",
-        "dns_lookup_family": writer.snapshot.dns_lookup_family,
-    })
+///
+/// istiod: `push_context.go: BuildDNSCacheName`; `cluster_builder.go: buildAllowAnyDynamicDNSDNSCacheConfig`.
+pub(super) fn dns_cache(writer: &Writer<'_>, host: Option<&str>) -> Value {
+    let mut out = Object::new();
+    match host {
+        Some(host) => out.set("name", format!("{host}_dfp_dns_cache")),
+        None => {
+            out.set("name", "allow_any_dfp_dns_cache");
+            out.set("max_hosts", 1024);
+        }
+    }
+    out.set("dns_lookup_family", writer.snapshot.dns_lookup_family);
+    out.into()
 }
 
 /// Whether Envoy is told not to insist that who answers is checked. istiod: `cluster_builder.go:
@@ -313,6 +365,7 @@ fn raw_buffer() -> Value {
 
 fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {
     let mut common = Object::new();
+    common.set("tls_params", tls_params(Some("TLSv1_2"), Some("TLSv1_3"), &[]));
     let names: Vec<Value> = context.subject_alt_names.iter().map(|name| json!({"exact": name})).collect();
     let files = writer.loopback.and_then(|loopback| loopback.certificates());
     let own = context.mode != UpstreamTlsMode::Simple;
@@ -339,11 +392,16 @@ fn upstream_tls(writer: &Writer<'_>, context: &UpstreamTlsContext) -> Value {
 }
 
 fn http_options(out: &mut Object, cluster: &Cluster, tls: bool) {
-    let forward_proxy = cluster.discovery_type == DiscoveryType::DynamicForwardProxy;
-    let common = cluster.tuning.as_ref().map(|tuning| Value::from(tuning::common_http(tuning)));
-    let plain = cluster.transport == UpstreamTransport::Plaintext && common.is_none_or(|c| c == json!({}));
-    if forward_proxy && plain && cluster.protocol == UpstreamProtocol::Http1 {
-        // Envoy's own defaults check who answers; options that say nothing of it would be refused.
+    let common = cluster.tuning.as_ref().map(|tuning| tuning::common_http(tuning)).unwrap_or_default();
+    let codes = cluster.tuning.as_ref().map_or(&[][..], |tuning| &tuning.outlier_error_codes);
+    let context = match &cluster.transport {
+        UpstreamTransport::Tls(context) | UpstreamTransport::Auto(context) if tls => Some(context),
+        _ => None,
+    };
+    let follows_host = context.filter(|context| context.auto_sni || context.auto_san_validation);
+    let says_nothing = common.is_empty() && codes.is_empty() && follows_host.is_none();
+    if says_nothing && cluster.protocol == UpstreamProtocol::Http1 {
+        // Nothing says anything of HTTP; a forward proxy's own defaults would even check who answers.
         return;
     }
     let mut options = Object::typed(&format!("type.googleapis.com/{HTTP_OPTIONS}"));
@@ -352,25 +410,23 @@ fn http_options(out: &mut Object, cluster: &Cluster, tls: bool) {
             options.set("explicit_http_config", json!({"http_protocol_options": {}}));
         }
         UpstreamProtocol::Http2 => {
-            options.set("explicit_http_config", json!({"http2_protocol_options": {}}));
+            let http2 = cluster.tuning.as_ref().map(|tuning| tuning::http2(tuning)).unwrap_or_default();
+            options.set("explicit_http_config", json!({"http2_protocol_options": Value::from(http2)}));
         }
         UpstreamProtocol::Downstream => options.set(
             "use_downstream_protocol_config",
             json!({"http_protocol_options": {}, "http2_protocol_options": {}}),
         ),
     }
-    let context = match &cluster.transport {
-        UpstreamTransport::Tls(context) | UpstreamTransport::Auto(context) if tls => Some(context),
-        _ => None,
-    };
-    if let Some(context) = context.filter(|context| context.auto_sni || context.auto_san_validation) {
+    if let Some(context) = follows_host {
         let mut upstream = Object::new();
         upstream.set_nonempty("auto_sni", context.auto_sni);
         upstream.set_nonempty("auto_san_validation", context.auto_san_validation);
         options.set("upstream_http_protocol_options", upstream);
     }
-    if let Some(tuning) = &cluster.tuning {
-        options.set_nonempty("common_http_protocol_options", tuning::common_http(tuning));
+    options.set_nonempty("common_http_protocol_options", common);
+    if !codes.is_empty() {
+        options.set("outlier_detection", json!({"error_matcher": tuning::error_matcher(codes)}));
     }
     out.set("typed_extension_protocol_options", json!({HTTP_OPTIONS: Value::from(options)}));
 }

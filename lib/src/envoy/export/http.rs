@@ -169,17 +169,17 @@ fn filter(writer: &Writer<'_>, filter: &HttpFilter) -> Option<Value> {
         HttpFilter::Fault => plain("envoy.filters.http.fault", "fault.v3.HTTPFault"),
         HttpFilter::Cors => plain("envoy.filters.http.cors", "cors.v3.Cors"),
         HttpFilter::GrpcWeb => plain("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb"),
-        HttpFilter::DynamicForwardProxy if writer.loopback.is_some() => {
+        HttpFilter::DynamicForwardProxy(_) if writer.loopback.is_some() => {
             writer.leave_out(
                 "HTTP filter envoy.filters.http.dynamic_forward_proxy: hosts are not resolved on one machine",
             );
             None
         }
-        HttpFilter::DynamicForwardProxy => Some(json!({
+        HttpFilter::DynamicForwardProxy(host) => Some(json!({
             "name": "envoy.filters.http.dynamic_forward_proxy",
             "typed_config": {
                 "@type": format!("{FILTERS}.dynamic_forward_proxy.v3.FilterConfig"),
-                "dns_cache_config": super::cluster::dns_cache(writer),
+                "dns_cache_config": super::cluster::dns_cache(writer, host.as_deref()),
             },
         })),
         HttpFilter::NoEffect(name) if name == "envoy.filters.http.grpc_stats" => Some(json!({

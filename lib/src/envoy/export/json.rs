@@ -89,7 +89,7 @@ pub(super) fn duration(value: Duration) -> Value {
 }
 
 /// A number, without a point where it is whole.
-fn number(value: f64) -> Value {
+pub(super) fn number(value: f64) -> Value {
     if value.fract() == 0.0 { (value as i64).into() } else { value.into() }
 }
 

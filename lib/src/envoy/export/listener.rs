@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::json::{Object, duration, texts};
-use super::tls::{sds, set_certificate_files, set_validation, set_validation_file};
+use super::tls::{sds, set_certificate_files, set_validation, set_validation_file, tls_params};
 use super::{Routes, Writer, http, matching, rbac, route, socket_address};
 use crate::envoy::config::{
     AccessFilter, ClientCertificate, ConnectionSourceType, DownstreamTlsContext, FilterChain,
@@ -47,6 +47,11 @@ pub(super) fn listener(writer: &Writer<'_>, listener: &Listener, routes: Routes)
     if !listener.bind_to_port {
         out.set("bind_to_port", false);
     }
+    // istiod: `listener_builder.go: maxConnectionsToAcceptPerSocketEvent`.
+    if listener.bind_to_port {
+        out.set("max_connections_to_accept_per_socket_event", 1);
+    }
+    out.set_nonempty("transparent", listener.transparent && place.is_none());
     out.set_nonempty("use_original_dst", listener.use_original_dst);
     out.set(
         "traffic_direction",
@@ -57,6 +62,7 @@ pub(super) fn listener(writer: &Writer<'_>, listener: &Listener, routes: Routes)
     );
     out.set_nonempty("listener_filters", listener_filters(listener, place.is_some()));
     out.set_nonempty("continue_on_listener_filters_timeout", listener.continue_on_listener_filters_timeout);
+    out.set_some("listener_filters_timeout", listener.listener_filters_timeout.map(duration));
     let chains: Vec<Value> =
         listener.filter_chains.iter().map(|chain| filter_chain(writer, listener, chain, routes)).collect();
     out.set("filter_chains", chains);
@@ -93,6 +99,11 @@ fn listener_filters(listener: &Listener, loopback: bool) -> Vec<Value> {
     };
     let inspector = |name: &str, kind: &str, disabled: &FilterDisabled| {
         let mut out = filter(name, kind);
+        if kind == "TlsInspector" {
+            // istiod: `xds/filters/filters.go: TLSInspector`.
+            let kind = format!("{LISTENER_FILTERS}.{name}.v3.{kind}");
+            out.set("typed_config", json!({"@type": kind, "initial_read_buffer_size": 512}));
+        }
         out.set_some("filter_disabled", filter_disabled(disabled));
         out
     };
@@ -159,7 +170,7 @@ fn filter_chain(writer: &Writer<'_>, listener: &Listener, chain: &FilterChain, r
         .collect();
     if let NetworkFilter::TcpProxy(proxy) = &chain.terminal {
         filters.extend(proxy.mongo_proxy.then(|| mongo_proxy(proxy)));
-        filters.extend(proxy.sni_forward_proxy.and_then(|port| sni_forward_proxy(writer, port)));
+        filters.extend(proxy.sni_forward_proxy.and_then(|port| sni_forward_proxy(writer, proxy, port)));
     }
     filters.push(match &chain.terminal {
         NetworkFilter::HttpConnectionManager(manager) => {
@@ -174,7 +185,7 @@ fn filter_chain(writer: &Writer<'_>, listener: &Listener, chain: &FilterChain, r
         out.set("transport_socket", downstream_tls(writer, context));
     }
     // Slow handshakes are not waited for. istiod: `listener.go: gatewayTransportSocketConnectTimeout`.
-    let redirects = listener.use_original_dst;
+    let redirects = listener.use_original_dst || chain.name == "PassthroughFilterChain";
     if listener.traffic_direction == TrafficDirection::Outbound && !redirects {
         out.set("transport_socket_connect_timeout", "15s");
     }
@@ -215,14 +226,15 @@ fn mongo_proxy(proxy: &TcpProxy) -> Value {
 }
 
 /// istiod: `networkfilter.go: buildSNIDFPFilter`.
-fn sni_forward_proxy(writer: &Writer<'_>, port: u16) -> Option<Value> {
+fn sni_forward_proxy(writer: &Writer<'_>, proxy: &TcpProxy, port: u16) -> Option<Value> {
     let name = "envoy.extensions.filters.network.sni_dynamic_forward_proxy";
     if writer.loopback.is_some() {
         writer.leave_out(format!("network filter {name}: hosts are not resolved on one machine"));
         return None;
     }
+    let host = proxy.clusters.first().and_then(|cluster| super::cluster::cache_of(&cluster.name));
     let mut out = Object::typed(SNI_FORWARD_PROXY);
-    out.set("dns_cache_config", super::cluster::dns_cache(writer));
+    out.set("dns_cache_config", super::cluster::dns_cache(writer, host));
     out.set("port_value", port);
     Some(json!({"name": name, "typed_config": Value::from(out)}))
 }
@@ -258,6 +270,10 @@ fn tcp_proxy(writer: &Writer<'_>, proxy: &TcpProxy) -> Value {
 
 fn downstream_tls(writer: &Writer<'_>, context: &DownstreamTlsContext) -> Value {
     let mut common = Object::new();
+    if let Some(parameters) = &context.tls_params {
+        common
+            .set("tls_params", tls_params(parameters.minimum, parameters.maximum, &parameters.cipher_suites));
+    }
     common.set_nonempty("alpn_protocols", texts(&context.alpn_protocols));
     let names: Vec<Value> = context
         .match_subject_alt_names

@@ -14,6 +14,8 @@ use crate::envoy::config::{
 
 const FAULT: &str = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
 const CORS: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy";
+const PREVIOUS_PRIORITIES: &str =
+    "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
 const PREVIOUS_HOSTS: &str =
     "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 
@@ -188,7 +190,17 @@ fn retry_policy(policy: &RetryPolicy) -> Value {
             }]),
         );
     }
-    if policy.host_selection_retry_max_attempts != 0 {
+    if policy.previous_priorities {
+        out.set(
+            "retry_priority",
+            json!({
+                "name": "envoy.retry_priorities.previous_priorities",
+                "typed_config": {"@type": PREVIOUS_PRIORITIES, "update_frequency": 2},
+            }),
+        );
+    }
+    // One is what Envoy does anyway.
+    if policy.host_selection_retry_max_attempts > 1 {
         out.set("host_selection_retry_max_attempts", wide(policy.host_selection_retry_max_attempts));
     }
     let codes: Vec<Value> = policy.retriable_status_codes.iter().map(|code| Value::from(*code)).collect();

@@ -3,8 +3,9 @@
 //! Invariant: secrets are named, never held; files stand in for them on one machine.
 
 use serde_json::{Value, json};
+use smol_str::SmolStr;
 
-use super::json::Object;
+use super::json::{Object, texts};
 use super::{Certificates, Writer};
 
 /// Where an SDS resource name is asked for: cluster resources of istiod, all else of Istio's agent.
@@ -12,23 +13,25 @@ use super::{Certificates, Writer};
 /// Listeners wait for the agent, except on one machine, where none answers. istiod: `security/model/authentication.go:
 /// ConstructSdsSecretConfigForCredential, ConstructSdsSecretConfig`.
 pub(super) fn sds(writer: &Writer<'_>, name: &str) -> Value {
-    let patience = if writer.loopback.is_some() { "1s" } else { "0s" };
     if IN_THE_CLUSTER.iter().any(|scheme| name.starts_with(scheme)) {
         return json!({"name": name, "sds_config": {"ads": {}, "resource_api_version": "V3"}});
     }
-    json!({
-        "name": name,
-        "sds_config": {
-            "api_config_source": {
-                "api_type": "GRPC",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "sds-grpc"}}],
-                "set_node_on_first_message_only": true,
-                "transport_api_version": "V3",
-            },
-            "initial_fetch_timeout": patience,
-            "resource_api_version": "V3",
-        },
-    })
+    let mut config = Object::new();
+    config.set(
+        "api_config_source",
+        json!({
+            "api_type": "GRPC",
+            "grpc_services": [{"envoy_grpc": {"cluster_name": "sds-grpc"}}],
+            "set_node_on_first_message_only": true,
+            "transport_api_version": "V3",
+        }),
+    );
+    // Only the workload's own are waited for without an end; what files or others hold may never come.
+    let own = matches!(name, "default" | "ROOTCA");
+    let patience = if writer.loopback.is_some() { Some("1s") } else { own.then_some("0s") };
+    config.set_some("initial_fetch_timeout", patience);
+    config.set("resource_api_version", "V3");
+    json!({"name": name, "sds_config": Value::from(config)})
 }
 
 /// The beginnings of resource names that stand for Secrets and ConfigMaps of the cluster.
@@ -64,4 +67,13 @@ pub(super) fn set_validation_file(common: &mut Object, names: Vec<Value>, files:
     validation.set("trusted_ca", json!({"filename": files.authority}));
     validation.set_nonempty("match_subject_alt_names", names);
     common.set("validation_context", validation);
+}
+
+/// `TlsParameters`.
+pub(super) fn tls_params(minimum: Option<&str>, maximum: Option<&str>, ciphers: &[SmolStr]) -> Object {
+    let mut out = Object::new();
+    out.set_some("tls_minimum_protocol_version", minimum);
+    out.set_some("tls_maximum_protocol_version", maximum);
+    out.set_nonempty("cipher_suites", texts(ciphers));
+    out
 }

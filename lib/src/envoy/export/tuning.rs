@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::json::{Object, duration, wide};
-use crate::envoy::config::{ClusterTuning, OutlierDetection};
+use super::json::{Object, duration, number, percent, wide};
+use crate::envoy::config::{ClusterTuning, OutlierDetection, RetryBudget, SlowStart};
 
 /// The fields of the cluster itself.
 pub(super) fn set(out: &mut Object, tuning: &ClusterTuning) {
@@ -25,6 +25,58 @@ pub(super) fn set(out: &mut Object, tuning: &ClusterTuning) {
         keepalive.set_some("keepalive_time", seconds(probes.time));
         keepalive.set_some("keepalive_interval", seconds(probes.interval));
         out.set("upstream_connection_options", json!({"tcp_keepalive": Value::from(keepalive)}));
+    }
+    if let Some(start) = tuning.slow_start {
+        let config = json!({"slow_start_config": Value::from(slow_start(start))});
+        // istiod names no algorithm where it is Envoy's own.
+        let least = out.get_mut("lb_policy").is_some_and(|policy| policy == "LEAST_REQUEST");
+        out.set(if least { "least_request_lb_config" } else { "round_robin_lb_config" }, config);
+    }
+    out.set_some("cleanup_interval", tuning.cleanup_interval.map(duration));
+}
+
+/// `config.cluster.v3.Cluster.SlowStartConfig`; the key of the runtime is istiod's own. istiod: `setWarmup`.
+fn slow_start(start: SlowStart) -> Object {
+    let mut out = Object::new();
+    out.set_some("slow_start_window", start.window.map(duration));
+    if let Some((aggression, minimum)) = start.curve {
+        out.set("aggression", json!({"default_value": number(aggression), "runtime_key": "("}));
+        out.set("min_weight_percent", percent(minimum));
+    }
+    out
+}
+
+/// `config.core.v3.Http2ProtocolOptions`.
+pub(super) fn http2(tuning: &ClusterTuning) -> Object {
+    let mut out = Object::new();
+    out.set_some("max_concurrent_streams", tuning.max_concurrent_streams);
+    if let Some(pings) = tuning.connection_keepalive {
+        let mut keepalive = Object::new();
+        keepalive.set_some("interval", pings.interval.map(duration));
+        keepalive.set_some("timeout", pings.timeout.map(duration));
+        out.set("connection_keepalive", keepalive);
+    }
+    out
+}
+
+/// `CircuitBreakers.Thresholds.RetryBudget`.
+pub(super) fn retry_budget(budget: RetryBudget) -> Value {
+    let mut out = Object::new();
+    out.set("budget_percent", percent(budget.percent));
+    out.set_some("budget_interval", budget.interval.map(duration));
+    out.set("min_retry_concurrency", budget.min_retry_concurrency);
+    out.into()
+}
+
+/// Which statuses count as failures of an endpoint. istiod: `applyOutlierDetectionErrorCodes`.
+pub(super) fn error_matcher(codes: &[u32]) -> Value {
+    let one = |code: &u32| {
+        let header = json!({"name": ":status", "string_match": {"exact": code.to_string()}});
+        json!({"http_response_headers_match": {"headers": [header]}})
+    };
+    match codes {
+        [only] => one(only),
+        several => json!({"or_match": {"rules": several.iter().map(one).collect::<Vec<Value>>()}}),
     }
 }
 

@@ -289,7 +289,7 @@ fn security<X: Xds + ?Sized, R: Recorder>(
             }
             HttpFilter::Fault
             | HttpFilter::Cors
-            | HttpFilter::DynamicForwardProxy
+            | HttpFilter::DynamicForwardProxy(_)
             | HttpFilter::NoEffect(_) => {}
         }
     }

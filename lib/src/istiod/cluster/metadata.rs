@@ -2,14 +2,10 @@
 //!
 //! istiod: `cluster_builder.go: addTelemetryMetadata, applyDestinationRule, buildSubsetCluster, buildInboundCluster`.
 
-use smol_str::SmolStr;
-
 use super::Target;
 use super::traffic_policy::ResolvedPolicy;
 use crate::envoy::config::{ClusterMetadata, ConfigInfo, ConfigKind, DiscoveryType, ServiceInfo};
-use crate::istiod::inbound::chain_config::sidecar_hostname;
 use crate::istiod::inbound::target::ServiceTarget;
-use crate::istiod::proxy::Proxy;
 use crate::manifest::schema::istio::TlsMode;
 use crate::mesh::{DestinationRule, Service};
 
@@ -56,24 +52,14 @@ pub(in crate::istiod) fn inbound(
 /// The notes on the inbound cluster of a Sidecar's ingress listener, whatever port its service has.
 pub(in crate::istiod) fn ingress(
     service: Option<&Service>,
-    proxy: &Proxy,
     rule: Option<&DestinationRule>,
 ) -> ClusterMetadata {
-    if service.is_some_and(|service| service.mesh_external) {
+    // Where there is no service, istiod makes one up, outside of the mesh. istiod: `cluster.go: findOrCreateService`.
+    let Some(service) = service.filter(|service| !service.mesh_external) else {
         return ClusterMetadata::default();
-    }
-    // Where there is no service, istiod makes one up. istiod: `cluster.go: findOrCreateService`.
-    let made_up = || {
-        let (host, namespace) = (sidecar_hostname(proxy), proxy.scope().namespace.clone());
-        let name = host.strip_suffix(&format!(".{namespace}")).map_or_else(SmolStr::default, SmolStr::from);
-        ServiceInfo { host, name, namespace }
     };
     let config = rule.filter(|rule| rule.traffic_policy.is_some()).map(rule_info);
-    ClusterMetadata {
-        config,
-        services: vec![service.map_or_else(made_up, service_info)],
-        ..ClusterMetadata::default()
-    }
+    ClusterMetadata { config, services: vec![service_info(service)], ..ClusterMetadata::default() }
 }
 
 fn rule_info(rule: &DestinationRule) -> ConfigInfo {

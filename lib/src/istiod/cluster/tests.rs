@@ -632,3 +632,24 @@ fn of_a_service_that_stays_on_the_node_nothing_without_a_pod_is_an_endpoint() {
     };
     assert_eq!((count(&service("")), count(&local)), (1, 0));
 }
+
+#[test]
+fn a_rule_says_more_of_probes_than_the_mesh_and_a_hash_leaves_no_room_for_warming_up() {
+    let mesh = "tcpKeepalive: {time: 60s, interval: 5s}";
+    let policy = "trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {interval: 7s}}}, loadBalancer: {simple: ROUND_ROBIN, \
+                  warmup: {duration: 30s}}, retryBudget: {percent: 25}}";
+    let manifests = |policy: &str| world() + &service("") + &rule(policy);
+    let proxy = proxy_with(&manifests(policy), mesh, Features::default());
+    let tuning = cluster(&proxy, "").tuning.clone().unwrap();
+    let keepalive = tuning.tcp_keepalive.unwrap();
+    assert_eq!(keepalive.time.unwrap().as_secs(), 60);
+    assert_eq!(keepalive.interval.unwrap().as_secs(), 7);
+    assert_eq!(tuning.slow_start.unwrap().curve, Some((1.0, 10.0)));
+    let budget = tuning.retry_budget.unwrap();
+    assert_eq!((budget.percent, budget.min_retry_concurrency), (25.0, 3));
+    let hashed = policy.replace("simple: ROUND_ROBIN", "consistentHash: {useSourceIp: true}");
+    assert_eq!(
+        cluster(&super::tests::proxy(&manifests(&hashed)), "").tuning.clone().unwrap().slow_start,
+        None
+    );
+}

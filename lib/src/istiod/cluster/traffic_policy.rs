@@ -12,7 +12,7 @@ use crate::envoy::config::{
 use crate::istiod::node::NodeType;
 use crate::manifest::schema::istio::{
     ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, LoadBalancerSettings, OutlierDetection,
-    ProxyProtocol, ProxyProtocolVersion as Version, SimpleLb, TrafficPolicy,
+    ProxyProtocol, ProxyProtocolVersion as Version, RetryBudget, SimpleLb, TrafficPolicy,
 };
 use crate::mesh::config::EffectiveConfig;
 use crate::mesh::destination_rule::PlacedSubset;
@@ -35,6 +35,8 @@ pub struct ResolvedPolicy {
     pub tls: Option<Placed<ClientTlsSettings>>,
     /// The PROXY protocol; a port has none of its own, and with settings of its own none at all.
     pub proxy_protocol: Option<Placed<ProxyProtocol>>,
+    /// Retries at once; as with the PROXY protocol, ports have none of their own.
+    pub retry_budget: Option<Placed<RetryBudget>>,
     /// Where the blocks are written.
     pub applied: Vec<Origin>,
 }
@@ -124,6 +126,9 @@ impl ResolvedPolicy {
         }
         if own.proxy_protocol.is_some() {
             self.proxy_protocol = own.proxy_protocol;
+        }
+        if own.retry_budget.is_some() {
+            self.retry_budget = own.retry_budget;
         }
         self.note();
         self
@@ -276,6 +281,7 @@ fn at_port(policy: &TrafficPolicy, origin: &Origin, port: u16) -> (ResolvedPolic
                 .map(|block| (block, origin.part("outlierDetection"))),
             tls: entry.tls.clone().map(|block| (block, origin.part("tls"))),
             proxy_protocol: None,
+            retry_budget: None,
             applied: Vec::new(),
         };
         return (blocks, Level::Port);
@@ -289,6 +295,7 @@ fn at_port(policy: &TrafficPolicy, origin: &Origin, port: u16) -> (ResolvedPolic
             .map(|block| (block, origin.part("outlierDetection"))),
         tls: policy.tls.clone().map(|block| (block, origin.part("tls"))),
         proxy_protocol: policy.proxy_protocol.clone().map(|block| (block, origin.part("proxyProtocol"))),
+        retry_budget: policy.retry_budget.clone().map(|block| (block, origin.part("retryBudget"))),
         applied: Vec::new(),
     };
     (blocks, Level::Whole)

@@ -7,14 +7,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::traffic_policy::ResolvedPolicy;
-use crate::envoy::config::{ClusterTuning, DiscoveryType, OutlierDetection, TcpKeepalive};
+use crate::envoy::config::{
+    ClusterTuning, ConnectionKeepalive, DiscoveryType, OutlierDetection, RetryBudget, SlowStart, TcpKeepalive,
+};
 use crate::manifest::schema::istio::{
     OutlierDetection as WrittenOutlierDetection, TcpKeepalive as WrittenKeepalive,
 };
 use crate::manifest::schema::scalar;
+use crate::mesh::config::EffectiveConfig;
 
 /// The size of a hash ring that istiod asks for where nothing is written.
 const RING_SIZE: u64 = 1024;
+/// How new endpoints warm up where nothing more is written.
+const WARMUP_AGGRESSION: f64 = 1.0;
+const WARMUP_MINIMUM: f64 = 10.0;
+/// What may be tried again at once where nothing more is written.
+const RETRY_BUDGET_PERCENT: f64 = 20.0;
+const RETRY_BUDGET_CONCURRENCY: u32 = 3;
 
 impl ResolvedPolicy {
     /// When endpoints are taken out; `None` where outlier detection is off.
@@ -23,7 +32,11 @@ impl ResolvedPolicy {
     }
 
     /// What decides nothing about a request; `None` where there is nothing of it.
-    pub(in crate::istiod) fn tuning(&self, discovery_type: DiscoveryType) -> Option<Arc<ClusterTuning>> {
+    pub(in crate::istiod) fn tuning(
+        &self,
+        discovery_type: DiscoveryType,
+        config: &EffectiveConfig,
+    ) -> Option<Arc<ClusterTuning>> {
         let pool = self.connection_pool.as_ref().map(|(pool, _)| pool);
         let tcp = pool.and_then(|pool| pool.tcp.as_ref());
         let http = pool.and_then(|pool| pool.http.as_ref());
@@ -34,16 +47,64 @@ impl ResolvedPolicy {
                 .map(scalar::Duration::to_std),
             max_connection_duration: duration(tcp.and_then(|tcp| tcp.max_connection_duration)),
             max_requests_per_connection: http.and_then(|http| positive(http.max_requests_per_connection)),
-            tcp_keepalive: tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()).map(keepalive),
+            tcp_keepalive: both_keepalives(
+                config.written.tcp_keepalive.as_ref(),
+                tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()),
+            ),
+            slow_start: self.slow_start(discovery_type),
+            max_concurrent_streams: http.and_then(|http| positive(http.max_concurrent_streams)),
+            connection_keepalive: http.and_then(|http| http.http2_keep_alive.as_ref()).map(|written| {
+                ConnectionKeepalive {
+                    interval: duration(written.interval),
+                    timeout: duration(written.timeout),
+                }
+            }),
+            retry_budget: self.retry_budget.as_ref().map(|(written, _)| RetryBudget {
+                percent: written.percent.unwrap_or(RETRY_BUDGET_PERCENT),
+                interval: duration(written.budget_interval),
+                min_retry_concurrency: match written.min_retry_concurrency {
+                    0 => RETRY_BUDGET_CONCURRENCY,
+                    number => number,
+                },
+            }),
+            outlier_error_codes: self
+                .outlier_detection
+                .as_ref()
+                .map(|(written, _)| written.outlier_detection_http_error_codes.clone())
+                .unwrap_or_default(),
             ..ClusterTuning::default()
         };
         self.hash_sizes(discovery_type, &mut out);
         (out != ClusterTuning::default()).then(|| Arc::new(out))
     }
 
+    /// How the share of new endpoints grows; a hash leaves no room for it. istiod: `applyRoundRobinLoadBalancer,
+    /// applyLeastRequestLoadBalancer, setWarmup`.
+    fn slow_start(&self, discovery_type: DiscoveryType) -> Option<SlowStart> {
+        let balancer = &self.load_balancer.as_ref()?.0;
+        if !matches!(self.lb_policy(discovery_type), "ROUND_ROBIN" | "LEAST_REQUEST") {
+            return None;
+        }
+        match (&balancer.warmup, balancer.warmup_duration_secs) {
+            (Some(warmup), _) => Some(SlowStart {
+                window: duration(warmup.duration),
+                curve: Some((
+                    warmup.aggression.unwrap_or(WARMUP_AGGRESSION),
+                    warmup.minimum_percent.unwrap_or(WARMUP_MINIMUM),
+                )),
+            }),
+            (None, Some(window)) => Some(SlowStart { window: Some(window.to_std()), curve: None }),
+            (None, None) => None,
+        }
+    }
+
     fn hash_sizes(&self, discovery_type: DiscoveryType, out: &mut ClusterTuning) {
         let hash = self.load_balancer.as_ref().and_then(|(balancer, _)| balancer.consistent_hash.as_ref());
-        let Some(hash) = hash.filter(|_| discovery_type != DiscoveryType::OriginalDst) else { return };
+        let Some(hash) = hash.filter(|_| {
+            !matches!(discovery_type, DiscoveryType::OriginalDst | DiscoveryType::DynamicForwardProxy)
+        }) else {
+            return;
+        };
         match (&hash.maglev, &hash.ring_hash) {
             (Some(maglev), _) => out.maglev_table_size = Some(maglev.table_size).filter(|size| *size != 0),
             (None, Some(ring)) => {
@@ -70,6 +131,20 @@ fn outlier_detection(written: &WrittenOutlierDetection) -> OutlierDetection {
         base_ejection_time: duration(written.base_ejection_time),
         max_ejection_percent: positive(written.max_ejection_percent),
     }
+}
+
+/// What the mesh asks for, and where the rule says otherwise, what that asks for.
+fn both_keepalives(mesh: Option<&WrittenKeepalive>, rule: Option<&WrittenKeepalive>) -> Option<TcpKeepalive> {
+    let (mesh, rule) = (mesh.map(keepalive), rule.map(keepalive));
+    if mesh.is_none() && rule.is_none() {
+        return None;
+    }
+    let (mesh, rule) = (mesh.unwrap_or_default(), rule.unwrap_or_default());
+    Some(TcpKeepalive {
+        probes: rule.probes.or(mesh.probes),
+        time: rule.time.or(mesh.time),
+        interval: rule.interval.or(mesh.interval),
+    })
 }
 
 fn keepalive(written: &WrittenKeepalive) -> TcpKeepalive {

@@ -110,6 +110,8 @@ fn listener(proxy: &Proxy, bind: &SmolStr, wildcard: bool, number: u16, chains: 
         listener_filters: filters,
         // Envoy's default: a connection that says nothing is closed.
         continue_on_listener_filters_timeout: false,
+        listener_filters_timeout: None,
+        transparent: false,
         refused: refusal(&filter_chains),
         filter_chains,
         default_filter_chain: None,
@@ -222,7 +224,7 @@ fn http(
         tracing: proxy.tracing(ListenerClass::Gateway),
         // istiod tells no port here, so extensions for some ports are for none of a gateway's HTTP servers.
         security_filters: proxy.attached(ListenerClass::Gateway).http_filters(0),
-        dynamic_forward_proxy: false,
+        dynamic_forward_proxies: Vec::new(),
         origin,
     });
     manager.use_remote_address = true;

@@ -6,14 +6,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use super::chain_config::{self, ingress};
 use crate::envoy::config::{
-    Cluster, ClusterMetadata, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint, LoadAssignment,
-    LocalityEndpoints, UpstreamProtocol, UpstreamTransport,
+    Cluster, ClusterMetadata, ClusterTuning, DiscoveryType, EndpointAddress, HealthStatus, LbEndpoint,
+    LoadAssignment, LocalityEndpoints, UpstreamProtocol, UpstreamTransport,
 };
 use crate::istiod::cluster::metadata;
 use crate::istiod::cluster::traffic_policy::ResolvedPolicy;
@@ -28,6 +29,9 @@ use crate::origin::Origin;
 /// The source address that iptables lets through to the workload.
 const PASSTHROUGH_BIND: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)), IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6))];
+
+/// The longest duration of a protocol buffer that istiod writes. istiod: `cluster_builder.go: maxSecondsValue`.
+const FOREVER: Duration = Duration::from_secs(9_223_372_035);
 
 /// The names of all inbound clusters, in order of ports.
 pub fn names(proxy: &Proxy) -> Vec<SmolStr> {
@@ -53,6 +57,9 @@ pub fn build(proxy: &Proxy, name: &str) -> Option<Cluster> {
     if name == INBOUND_PASSTHROUGH_CLUSTER {
         let mut out = crate::istiod::cluster::passthrough(proxy, INBOUND_PASSTHROUGH_CLUSTER);
         out.upstream_bind_config = Some(passthrough_bind(proxy));
+        let tuning = out.tuning.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+        let extra_source_addresses = other_binds(proxy);
+        out.tuning = Some(Arc::new(ClusterTuning { extra_source_addresses, ..tuning }));
         return Some(out);
     }
     let key = SubsetKey::parse(name).filter(|key| key.direction == "inbound")?;
@@ -144,7 +151,7 @@ fn from_ingress(
             service_port: port,
             protocol,
             endpoint: default_endpoint(proxy, &listener.default_endpoint),
-            metadata: metadata::ingress(target.map(|target| &*target.service), proxy, rule.as_deref()),
+            metadata: metadata::ingress(target.map(|target| &*target.service), rule.as_deref()),
             rule,
             original_dst_port_override: None,
             origin,
@@ -247,12 +254,36 @@ fn build_cluster(proxy: &Proxy, inbound: Inbound) -> Cluster {
         locality_weighted: false,
         healthy_panic_threshold: None,
         metadata: inbound.metadata,
-        tuning: policy.tuning(discovery_type),
+        tuning: Some(Arc::new(tuning(proxy, &policy, discovery_type, !localhost))),
         patches: Vec::new(),
         opaque: None,
         applied: policy.applied.clone(),
         origin: inbound.origin,
     }
+}
+
+/// What decides nothing about a request: nothing is balanced or taken out here.
+fn tuning(
+    proxy: &Proxy,
+    policy: &ResolvedPolicy,
+    discovery_type: DiscoveryType,
+    binds: bool,
+) -> ClusterTuning {
+    let tuning = policy.tuning(DiscoveryType::OriginalDst, proxy.mesh().config());
+    let mut out = tuning.map(Arc::unwrap_or_clone).unwrap_or_default();
+    out.outlier_error_codes = Vec::new();
+    // What a connection named is never forgotten: this is the longest time that there is.
+    out.cleanup_interval = (discovery_type == DiscoveryType::OriginalDst).then_some(FOREVER);
+    if binds && proxy.mesh().features().dual_stack {
+        out.extra_source_addresses = other_binds(proxy);
+    }
+    out
+}
+
+/// The source addresses of further families.
+fn other_binds(proxy: &Proxy) -> Vec<IpAddr> {
+    let [_, v6] = PASSTHROUGH_BIND;
+    if proxy.node().ip_mode() == IpMode::Dual { vec![v6] } else { Vec::new() }
 }
 
 /// The HTTP version towards the workload: never upgraded.

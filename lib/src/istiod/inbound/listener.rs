@@ -151,6 +151,9 @@ impl Context<'_> {
             traffic_direction: TrafficDirection::Inbound,
             listener_filters,
             continue_on_listener_filters_timeout: true,
+            listener_filters_timeout: Some(self.proxy.protocol_detection_timeout()),
+            transparent: !bind_to_port
+                && self.proxy.node().metadata.interception_mode == InterceptionMode::Tproxy,
             refused: refusal(&filter_chains),
             filter_chains,
             default_filter_chain: None,
@@ -237,6 +240,7 @@ impl Context<'_> {
             authority: MESH_AUTHORITY,
             match_subject_alt_names: self.trust_domains.clone(),
             secret_exists: Some(true),
+            tls_params: Some(downstream_tls::mesh_parameters(self.proxy)),
             origin,
         }
     }
@@ -256,7 +260,7 @@ impl Context<'_> {
             accept_http_10: self.proxy.accepts_http_10(),
             tracing: self.proxy.tracing(ListenerClass::SidecarInbound),
             security_filters: self.attached.http_filters(config.target_port),
-            dynamic_forward_proxy: false,
+            dynamic_forward_proxies: Vec::new(),
             origin: config.origin.clone(),
         });
         out.forward_client_cert_details = self.headers.forwarded_client_cert;

@@ -4,6 +4,7 @@
 //! buildOutboundCatchAllNetworkFilterChains`; `httproute.go: buildCatchAllVirtualHost`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smol_str::{SmolStr, format_smolstr};
 
@@ -106,6 +107,8 @@ pub fn virtual_outbound(proxy: &Proxy) -> Option<Listener> {
         traffic_direction: TrafficDirection::Outbound,
         listener_filters: ListenerFilters { http_inspector: dynamic, ..ListenerFilters::default() },
         continue_on_listener_filters_timeout: false,
+        listener_filters_timeout: None,
+        transparent: proxy.node().metadata.interception_mode == InterceptionMode::Tproxy,
         filter_chains,
         default_filter_chain: None,
         refused: None,
@@ -133,7 +136,7 @@ fn dynamic_dns_chain(proxy: &Proxy) -> FilterChain {
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::SidecarOutbound),
         security_filters: proxy.attached(ListenerClass::SidecarOutbound).http_filters(0),
-        dynamic_forward_proxy: true,
+        dynamic_forward_proxies: vec![None],
         origin: proxy.scope().outbound_traffic_policy.origin.clone(),
     });
     manager.use_remote_address = proxy.mesh().features().sidecar_use_remote_address;
@@ -217,7 +220,7 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::SidecarOutbound),
         security_filters: proxy.attached(ListenerClass::SidecarOutbound).http_filters(port),
-        dynamic_forward_proxy: proxy.resolves_unknown_hosts(),
+        dynamic_forward_proxies: proxy.resolves_unknown_hosts().then_some(None).into_iter().collect(),
         origin: origin.clone(),
     });
     let chain = FilterChain {
@@ -237,6 +240,8 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
         traffic_direction: TrafficDirection::Outbound,
         listener_filters: ListenerFilters::default(),
         continue_on_listener_filters_timeout: true,
+        listener_filters_timeout: Some(Duration::ZERO),
+        transparent: false,
         filter_chains: vec![Arc::new(chain)],
         default_filter_chain: None,
         refused: None,

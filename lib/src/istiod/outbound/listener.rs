@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexSet;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
@@ -420,8 +421,9 @@ impl<'a> Contribution<'a> {
             transport: None,
             terminal: Terminal::Http {
                 rds,
-                dynamic_forward_proxy: host::is_wildcard(service.hostname())
-                    && service.resolution() == Resolution::DynamicDns,
+                dynamic_forward_proxy: (host::is_wildcard(service.hostname())
+                    && service.resolution() == Resolution::DynamicDns)
+                    .then(|| service.hostname().clone()),
                 protocol: self.port.protocol,
             },
             origin: service.origin().clone(),
@@ -506,6 +508,7 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
         default_filter_chain = Some(proxy.fallthrough_chain());
     }
     let refused = refusal(&filter_chains);
+    let inspects_http = filters.http_inspector;
     Listener {
         name,
         address: listener_address(&entry.bind, entry.port.number),
@@ -519,6 +522,13 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
         traffic_direction: TrafficDirection::Outbound,
         listener_filters: filters,
         continue_on_listener_filters_timeout: true,
+        // istiod: `listener.go: buildListenerFromEntry`.
+        listener_filters_timeout: Some(if inspects_http {
+            proxy.protocol_detection_timeout()
+        } else {
+            Duration::ZERO
+        }),
+        transparent: false,
         filter_chains,
         default_filter_chain,
         refused,
@@ -540,7 +550,12 @@ fn terminal(proxy: &Proxy, options: &ChainOptions, port: u16, stat_prefix: &Smol
                 accept_http_10: proxy.accepts_http_10(),
                 tracing: proxy.tracing(ListenerClass::SidecarOutbound),
                 security_filters: proxy.attached(ListenerClass::SidecarOutbound).http_filters(port),
-                dynamic_forward_proxy: *dynamic_forward_proxy || proxy.resolves_unknown_hosts(),
+                dynamic_forward_proxies: dynamic_forward_proxy
+                    .iter()
+                    .cloned()
+                    .map(Some)
+                    .chain(proxy.resolves_unknown_hosts().then_some(None))
+                    .collect(),
                 origin: options.origin.clone(),
             });
             manager.use_remote_address = proxy.mesh().features().sidecar_use_remote_address;

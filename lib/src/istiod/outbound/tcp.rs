@@ -43,8 +43,8 @@ pub enum Terminal {
     Http {
         /// The route configuration.
         rds: SmolStr,
-        /// Whether the service that made the listener has its names resolved per request.
-        dynamic_forward_proxy: bool,
+        /// The host of the service that made the listener, where its names are resolved per request.
+        dynamic_forward_proxy: Option<SmolStr>,
         /// The protocol of the port that made it.
         protocol: Protocol,
     },

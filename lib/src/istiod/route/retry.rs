@@ -31,6 +31,7 @@ pub fn convert_policy(retries: Option<(&HttpRetry, Origin)>, consistent_hash: bo
         base_interval: None,
         retriable_status_codes: Vec::new(),
         previous_hosts: !consistent_hash,
+        previous_priorities: false,
         host_selection_retry_max_attempts: 5,
         origin: BUILT_IN,
     };
@@ -43,6 +44,7 @@ pub fn convert_policy(retries: Option<(&HttpRetry, Origin)>, consistent_hash: bo
     if let Some(previous_hosts) = retries.retry_ignore_previous_hosts {
         out.previous_hosts = previous_hosts;
     }
+    out.previous_priorities = retries.retry_remote_localities == Some(true);
     Some(out)
 }
 
@@ -55,6 +57,7 @@ pub fn convert_inbound_policy(retries: Option<(&HttpRetry, Origin)>) -> Option<R
         base_interval: None,
         retriable_status_codes: Vec::new(),
         previous_hosts: false,
+        previous_priorities: false,
         host_selection_retry_max_attempts: 1,
         origin: BUILT_IN_INBOUND,
     };

@@ -4,7 +4,8 @@ use smol_str::SmolStr;
 
 use super::istio::{
     ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, HttpRetry, Labels,
-    LocalityLoadBalancerSetting, OutboundTrafficPolicyMode, OutlierDetection, ZoneAwareLoadBalancerSetting,
+    LocalityLoadBalancerSetting, OutboundTrafficPolicyMode, OutlierDetection, TcpKeepalive,
+    ZoneAwareLoadBalancerSetting,
 };
 use super::kubernetes::Selector;
 use super::scalar::{Duration, Ignored, proto_enum, schema};
@@ -13,7 +14,7 @@ schema! {
     /// The mesh configuration. Messages are optional: absent ones keep Istio's defaults.
     MeshConfig {
         proxy_listen_port: Option<i32>, proxy_inbound_listen_port: Option<i32>, proxy_http_port: Option<i32>,
-        connect_timeout: Option<Duration>, protocol_detection_timeout: Option<Duration>, tcp_keepalive: Option<Ignored>,
+        connect_timeout: Option<Duration>, protocol_detection_timeout: Option<Duration>, tcp_keepalive: Option<TcpKeepalive>,
         ingress_class: Option<SmolStr>, ingress_service: Option<SmolStr>, ingress_controller_mode: Option<IngressControllerMode>,
         ingress_selector: Option<SmolStr>, enable_tracing: Option<bool>, access_log_file: Option<Ignored>,
         access_log_format: Option<Ignored>, access_log_encoding: Option<Ignored>, enable_envoy_access_log_service: Option<Ignored>,
@@ -30,11 +31,13 @@ schema! {
         discovery_selectors: Option<Vec<Selector>>, path_normalization: Option<PathNormalization>,
         default_http_retry_policy: Option<HttpRetry>, default_inbound_http_retry_policy: Option<HttpRetry>,
         default_traffic_policy: Option<DefaultTrafficPolicy>,
-        #[serde(rename = "meshMTLS")] mesh_mtls: Option<Ignored>, #[serde(rename = "tlsDefaults")] tls_defaults: Option<Ignored>,
+        #[serde(rename = "meshMTLS")] mesh_mtls: Option<MeshMtls>, #[serde(rename = "tlsDefaults")] tls_defaults: Option<Ignored>,
         service_settings: Vec<ServiceSettings>, certificates: Option<Ignored>, verify_certificate_at_client: Option<Ignored>,
         service_scope_configs: Option<Ignored>, thrift_config: Option<Ignored>, mixer_check_server: Option<Ignored>,
         service_entry_visibility: Option<ServiceEntryVisibility>, ca: Option<Ignored>, default_dns_lookup_family: Option<Ignored>,
     }
+    /// TLS between workloads.
+    MeshMtls { min_protocol_version: MeshTlsProtocol, cipher_suites: Vec<SmolStr>, ecdh_curves: Option<Ignored> }
     /// What happens to unknown destinations.
     OutboundTrafficPolicy { mode: OutboundTrafficPolicyMode, tls: Option<ClientTlsSettings> }
     /// Where inbound traffic goes.
@@ -135,6 +138,11 @@ schema! {
     ServerHeader { disabled: Option<bool>, value: SmolStr }
     /// Istio's own headers between proxies.
     MetadataExchangeHeaders { mode: MetadataExchangeMode }
+}
+
+proto_enum! {
+    /// The oldest version of TLS between workloads.
+    MeshTlsProtocol { #[default] TlsAuto = 0 "TLS_AUTO", TlsV12 = 3 "TLSV1_2", TlsV13 = 4 "TLSV1_3" }
 }
 
 proto_enum! {

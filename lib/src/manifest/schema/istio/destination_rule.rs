@@ -19,7 +19,7 @@ schema! {
         load_balancer: Option<LoadBalancerSettings>, connection_pool: Option<ConnectionPoolSettings>,
         outlier_detection: Option<OutlierDetection>, tls: Option<ClientTlsSettings>,
         port_level_settings: Vec<PortTrafficPolicy>, tunnel: Option<TunnelSettings>,
-        proxy_protocol: Option<ProxyProtocol>, retry_budget: Option<Ignored>,
+        proxy_protocol: Option<ProxyProtocol>, retry_budget: Option<RetryBudget>,
     }
     /// Policies for one port; nothing is inherited from the level above.
     PortTrafficPolicy {
@@ -31,6 +31,8 @@ schema! {
     TunnelSettings { protocol: SmolStr, target_host: SmolStr, target_port: u32 }
     /// PROXY protocol towards endpoints.
     ProxyProtocol { version: ProxyProtocolVersion }
+    /// How many requests may be tried again at once.
+    RetryBudget { percent: Option<f64>, budget_interval: Option<Duration>, min_retry_concurrency: u32 }
     /// Load balancing.
     LoadBalancerSettings {
         simple: Option<SimpleLb>, consistent_hash: Option<ConsistentHashLb>,
@@ -77,7 +79,7 @@ schema! {
         consecutive_local_origin_failures: Option<u32>, consecutive_gateway_errors: Option<u32>,
         #[serde(rename = "consecutive5xxErrors")] consecutive_5xx_errors: Option<u32>, interval: Option<Duration>,
         base_ejection_time: Option<Duration>, max_ejection_percent: i32, min_health_percent: i32,
-        outlier_detection_http_error_codes: Option<Ignored>,
+        outlier_detection_http_error_codes: Vec<u32>,
     }
     /// TLS towards endpoints.
     ClientTlsSettings {
