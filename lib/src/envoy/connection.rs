@@ -208,7 +208,8 @@ impl<X: Xds + ?Sized> Arrival<'_, X> {
                     });
                 }
             };
-            match rbac::check(filter.action, &filter.policies, &caller) {
+            let Some(policies) = &filter.policies else { continue };
+            match rbac::check(filter.action, policies, &caller) {
                 Ok(Some(policy)) => note(recorder, StepKind::Authorization, &policy.name, &policy.origin),
                 Ok(None) => {}
                 Err(denied) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::authorization::{self, ChainKind};
+use super::authorization::{self, Built, ChainKind};
 use super::connection_manager::ListenerClass;
 use super::node::Node;
 use super::proxy::Proxy;
@@ -120,12 +120,15 @@ impl Attached {
             (AuthorizationAction::Allow, RbacAction::Allow),
         ] {
             let of_action = || authorization.iter().copied().filter(|policy| policy.spec.action == written);
-            if let Some(policies) = authorization::build(mesh, of_action(), action, ChainKind::Http) {
-                self.http_authorization.push(Arc::new(HttpRbac { action, policies }));
+            if of_action().next().is_none() {
+                continue;
             }
-            if let Some(policies) = authorization::build(mesh, of_action(), action, ChainKind::Tcp) {
-                self.tcp_authorization.push(Arc::new(NetworkRbac { action, policies }));
-            }
+            let Built { enforced: policies, shadow } =
+                authorization::build(mesh, of_action(), action, ChainKind::Http);
+            self.http_authorization.push(Arc::new(HttpRbac { action, policies, shadow }));
+            let Built { enforced: policies, shadow } =
+                authorization::build(mesh, of_action(), action, ChainKind::Tcp);
+            self.tcp_authorization.push(Arc::new(NetworkRbac { action, policies, shadow }));
         }
         self.custom.extend(
             authorization

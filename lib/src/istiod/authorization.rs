@@ -33,7 +33,16 @@ struct Builder {
     trust_domains: TrustDomains,
 }
 
-/// The policies of the filter for one action, sorted by name; `None` when no policy enforces that action.
+/// The policies of the filter for one action, sorted by name; `None` where there are none of a kind.
+#[derive(Debug)]
+pub struct Built {
+    /// Those that decide.
+    pub enforced: Option<Vec<RbacPolicy>>,
+    /// Those that are only tried out.
+    pub shadow: Option<Vec<RbacPolicy>>,
+}
+
+/// The policies of the filter for one action.
 ///
 /// `policies` are those of that action which hold for the proxy.
 pub fn build<'a>(
@@ -41,12 +50,12 @@ pub fn build<'a>(
     policies: impl Iterator<Item = &'a Arc<Config<AuthorizationPolicy>>>,
     action: RbacAction,
     chain: ChainKind,
-) -> Option<Vec<RbacPolicy>> {
+) -> Built {
     let builder = Builder { action, chain, trust_domains: TrustDomains::new(mesh.config()) };
-    let mut enforced = false;
-    let mut out = Vec::new();
-    for policy in policies.filter(|policy| !is_dry_run(policy)) {
-        enforced = true;
+    let mut built = Built { enforced: None, shadow: None };
+    for policy in policies {
+        let list = if is_dry_run(policy) { &mut built.shadow } else { &mut built.enforced };
+        let out = list.get_or_insert_default();
         let name =
             |rule: usize| format_smolstr!("ns[{}]-policy[{}]-rule[{rule}]", policy.namespace, policy.name);
         if policy.spec.rules.is_empty() {
@@ -69,8 +78,10 @@ pub fn build<'a>(
             });
         }
     }
-    out.sort_by(|a, b| a.name.cmp(&b.name));
-    enforced.then_some(out)
+    for list in [&mut built.enforced, &mut built.shadow].into_iter().flatten() {
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    built
 }
 
 /// Whether a policy is only tried out: the annotation is read as Go reads a boolean.
@@ -185,5 +196,33 @@ fn one_of(mut list: Vec<RbacExpression>) -> RbacExpression {
             RbacExpression::Or(list)
         }
         None => RbacExpression::Any,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Loader;
+    use crate::mesh::MeshOptions;
+
+    #[test]
+    fn what_is_only_tried_out_is_told_apart_from_what_is_enforced() {
+        let policy = |name: &str, annotations: &str| {
+            format!(
+                "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                 metadata: {{name: {name}, namespace: shop, annotations: {{{annotations}}}}}\nspec: {{rules: [{{}}]}}\n---\n"
+            )
+        };
+        let of = |text: String| {
+            let mesh = Mesh::new(Loader::new().text("m.yaml", text).load(), MeshOptions::default());
+            let policies = mesh.policies().authorization_policies.iter();
+            let built = build(&mesh, policies, RbacAction::Allow, ChainKind::Http);
+            let count = |list: Option<Vec<RbacPolicy>>| list.map(|list| list.len());
+            (count(built.enforced), count(built.shadow))
+        };
+        let (own, tried) = (policy("own", ""), policy("tried", "istio.io/dry-run: 'true'"));
+        assert_eq!(of(own.clone()), (Some(1), None));
+        assert_eq!(of(tried.clone()), (None, Some(1)), "nothing is enforced, so nothing is refused");
+        assert_eq!(of(own + &tried), (Some(1), Some(1)));
     }
 }

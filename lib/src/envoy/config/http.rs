@@ -220,8 +220,10 @@ pub enum HttpFilter {
 pub struct HttpRbac {
     /// Whether a match denies (`DENY`) or a miss does (`ALLOW`).
     pub action: RbacAction,
-    /// The policies, sorted by name as Envoy does.
-    pub policies: Vec<RbacPolicy>,
+    /// The policies, sorted by name as Envoy does; `None` where none is enforced.
+    pub policies: Option<Vec<RbacPolicy>>,
+    /// Policies that are only tried out: they decide nothing.
+    pub shadow: Option<Vec<RbacPolicy>>,
 }
 
 /// A network RBAC filter.
@@ -229,8 +231,10 @@ pub struct HttpRbac {
 pub struct NetworkRbac {
     /// Whether a match denies or a miss does.
     pub action: RbacAction,
-    /// The policies, sorted by name.
-    pub policies: Vec<RbacPolicy>,
+    /// The policies, sorted by name; `None` where none is enforced.
+    pub policies: Option<Vec<RbacPolicy>>,
+    /// Policies that are only tried out: they decide nothing.
+    pub shadow: Option<Vec<RbacPolicy>>,
 }
 
 /// What an RBAC filter does with a match.

@@ -200,7 +200,7 @@ fn filter(writer: &Writer<'_>, filter: &HttpFilter) -> Option<Value> {
             );
             None
         }
-        HttpFilter::Rbac(config) => Some(rbac::http(config.action, &config.policies)),
+        HttpFilter::Rbac(config) => Some(rbac::http(config)),
         HttpFilter::JwtAuthn(config) => rbac::jwt_authn(writer, config),
         HttpFilter::Opaque { name, .. } => {
             writer.leave_out(format!("HTTP filter {name}: its effect is not modelled"));

@@ -161,7 +161,7 @@ fn filter_chain(writer: &Writer<'_>, listener: &Listener, chain: &FilterChain, r
         .access_filters
         .iter()
         .filter_map(|filter| match filter {
-            AccessFilter::Rbac(config) => Some(rbac::network(config.action, &config.policies)),
+            AccessFilter::Rbac(config) => Some(rbac::network(config)),
             AccessFilter::Opaque { name, .. } => {
                 writer.leave_out(format!("network filter {name}: its effect is not modelled"));
                 None

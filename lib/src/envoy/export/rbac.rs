@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 use super::Writer;
 use super::json::{Object, texts};
 use super::matching;
-use crate::envoy::config::{JwtAuthentication, JwtProvider, RbacAction, RbacExpression, RbacPolicy};
+use crate::envoy::config::{
+    HttpRbac, JwtAuthentication, JwtProvider, NetworkRbac, RbacAction, RbacExpression, RbacPolicy,
+};
 
 const HTTP_RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
 const NETWORK_RBAC: &str = "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC";
@@ -14,18 +16,35 @@ const URI_TEMPLATE: &str =
     "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig";
 
 /// The HTTP filter.
-pub(super) fn http(action: RbacAction, policies: &[RbacPolicy]) -> Value {
+pub(super) fn http(filter: &HttpRbac) -> Value {
     let mut config = Object::typed(HTTP_RBAC);
-    config.set("rules", rules(action, policies));
+    set_rules(&mut config, filter.action, filter.policies.as_deref(), filter.shadow.as_deref());
     json!({"name": "envoy.filters.http.rbac", "typed_config": Value::from(config)})
 }
 
 /// The network filter.
-pub(super) fn network(action: RbacAction, policies: &[RbacPolicy]) -> Value {
+pub(super) fn network(filter: &NetworkRbac) -> Value {
     let mut config = Object::typed(NETWORK_RBAC);
-    config.set("rules", rules(action, policies));
+    set_rules(&mut config, filter.action, filter.policies.as_deref(), filter.shadow.as_deref());
     config.set("stat_prefix", "tcp.");
     json!({"name": "envoy.filters.network.rbac", "typed_config": Value::from(config)})
+}
+
+/// What is enforced, and what is only tried out. istiod: `builder.go: buildHTTP, buildTCP, shadowRuleStatPrefix`.
+fn set_rules(
+    config: &mut Object,
+    action: RbacAction,
+    enforced: Option<&[RbacPolicy]>,
+    shadow: Option<&[RbacPolicy]>,
+) {
+    config.set_some("rules", enforced.map(|policies| rules(action, policies)));
+    config.set_some("shadow_rules", shadow.map(|policies| rules(action, policies)));
+    let prefix = match shadow.and(Some(action)) {
+        None | Some(RbacAction::Allow) => "istio_dry_run_allow_",
+        Some(RbacAction::Deny) => "istio_dry_run_deny_",
+        Some(RbacAction::Log) => return,
+    };
+    config.set("shadow_rules_stat_prefix", prefix);
 }
 
 fn rules(action: RbacAction, policies: &[RbacPolicy]) -> Value {

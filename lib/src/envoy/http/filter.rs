@@ -238,6 +238,7 @@ fn security<X: Xds + ?Sized, R: Recorder>(
     for filter in &decision.http_connection_manager.http_filters {
         match filter {
             HttpFilter::Rbac(filter) => {
+                let Some(policies) = &filter.policies else { continue };
                 let request = flights.first().map(|flight| &flight.request)?;
                 let caller = Caller {
                     request: Some(request),
@@ -249,7 +250,7 @@ fn security<X: Xds + ?Sized, R: Recorder>(
                     peer: decision.downstream.peer.as_ref(),
                     metadata: &stream.metadata,
                 };
-                match rbac::check(filter.action, &filter.policies, &caller) {
+                match rbac::check(filter.action, policies, &caller) {
                     Ok(Some(policy)) => {
                         note(recorder, StepKind::Authorization, &policy.name, &policy.origin);
                     }

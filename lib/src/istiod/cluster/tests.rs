@@ -653,3 +653,17 @@ fn a_rule_says_more_of_probes_than_the_mesh_and_a_hash_leaves_no_room_for_warmin
         None
     );
 }
+
+#[test]
+fn without_metadata_exchange_its_name_is_not_offered() {
+    let offered = |on: bool| {
+        let features = Features { metadata_exchange: on, ..Features::default() };
+        let cluster = cluster(&proxy_with(&(world() + &service("")), "", features), "");
+        match &cluster.transport {
+            UpstreamTransport::Auto(context) => context.alpn_protocols.clone(),
+            other => panic!("no automatic mutual TLS: {other:?}"),
+        }
+    };
+    assert_eq!(offered(true), ["istio-peer-exchange", "istio"]);
+    assert_eq!(offered(false), ["istio"]);
+}

@@ -23,8 +23,9 @@ use crate::mesh::Resolution;
 use crate::origin::Origin;
 
 /// ALPN values of Istio's mutual TLS, for HTTP/2 clusters and for others.
-const ALPN_MESH_H2: [&str; 3] = ["istio-peer-exchange", "istio", "h2"];
-const ALPN_MESH: [&str; 2] = ["istio-peer-exchange", "istio"];
+const METADATA_EXCHANGE: &str = "istio-peer-exchange";
+const ALPN_MESH_H2: [&str; 3] = [METADATA_EXCHANGE, "istio", "h2"];
+const ALPN_MESH: [&str; 2] = [METADATA_EXCHANGE, "istio"];
 
 /// What TLS depends on besides the policies.
 #[derive(Clone, Debug)]
@@ -61,7 +62,7 @@ pub fn upstream_transport(
                 } else {
                     settings.subject_alt_names.clone()
                 };
-                let mut context = istio_mutual(sni, names, &upstream, origin.clone());
+                let mut context = istio_mutual(proxy, sni, names, &upstream, origin.clone());
                 context.auto_sni = forward_proxy && settings.sni.is_empty();
                 context.insecure_skip_verify = settings.insecure_skip_verify.unwrap_or(false);
                 context.auto_san_validation = forward_proxy && !context.insecure_skip_verify;
@@ -94,7 +95,7 @@ pub fn upstream_transport(
     }
     let names = identities();
     let origin = Origin::default("Istio's automatic mutual TLS");
-    let mut context = istio_mutual(upstream.sni.clone(), names, &upstream, origin);
+    let mut context = istio_mutual(proxy, upstream.sni.clone(), names, &upstream, origin);
     // istiod: `cluster_tls.go: setAutoSniAndAutoSanValidation`.
     context.auto_sni = forward_proxy;
     context.auto_san_validation = forward_proxy;
@@ -145,12 +146,15 @@ fn inferred_mode(proxy: &Proxy, target: &Target<'_>) -> MtlsMode {
 }
 
 fn istio_mutual(
+    proxy: &Proxy,
     sni: SmolStr,
     names: Vec<SmolStr>,
     upstream: &Upstream,
     origin: Origin,
 ) -> UpstreamTlsContext {
     let alpn: &[&'static str] = if upstream.http2 { &ALPN_MESH_H2 } else { &ALPN_MESH };
+    // istiod: `cluster_tls.go: applyUpstreamTLSSettings`.
+    let offered = |name: &&str| proxy.mesh().features().metadata_exchange || *name != METADATA_EXCHANGE;
     UpstreamTlsContext {
         mode: UpstreamTlsMode::IstioMutual,
         sni,
@@ -160,7 +164,7 @@ fn istio_mutual(
         certificate: WORKLOAD_CERTIFICATE,
         authority: MESH_AUTHORITY,
         insecure_skip_verify: false,
-        alpn_protocols: alpn.iter().copied().map(SmolStr::new_static).collect(),
+        alpn_protocols: alpn.iter().copied().filter(offered).map(SmolStr::new_static).collect(),
         origin,
     }
 }
