@@ -1,7 +1,7 @@
 //! Which meshes and requests are worth trying?
 //!
-//! `proptest` strategies (feature `proptest`) for property tests over a mesh: a small platform with a client's sidecar
-//! and an ingress gateway, random Istio resources over it, and requests that have a fair chance to meet their conditions.
+//! `proptest` strategies (feature `proptest`) for property tests over a mesh: a small platform with a client's sidecar,
+//! a server's and an ingress gateway, random Istio resources over it, and requests that have a fair chance to meet their conditions.
 //! Invariant: what is generated is what a user could have written; istiod accepts every resource.
 //!
 //! # Examples
@@ -30,17 +30,22 @@
 
 pub mod absurd;
 mod matching;
+mod mesh_config;
 mod platform;
+mod policy;
 mod request;
 mod resource;
 mod route;
 
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use serde_json::Value;
 
 pub use self::matching::{http_match_request, string_match};
-pub use self::platform::{CLIENT, CLOSED, GATEWAY, platform};
+pub use self::mesh_config::mesh_config;
+pub use self::platform::{CLIENT, CLOSED, GATEWAY, SERVER, platform};
+pub use self::policy::authorization_policy;
 pub use self::request::{Door, GeneratedRequest, request};
 pub use self::resource::{destination_rule, gateway, service_entry, virtual_service};
 pub use self::route::http_route;
@@ -80,9 +85,11 @@ pub fn case(requests: usize) -> impl Strategy<Value = Case> {
         vec(destination_rule(), 0..3),
         vec(service_entry(), 0..3),
         vec(gateway(), 0..2),
+        prop_oneof![3 => Just(Vec::new()).boxed(), 1 => vec(authorization_policy(), 1..3).boxed()],
+        option::weighted(0.4, mesh_config()),
     )
-        .prop_map(|(services, rules, entries, gateways)| {
-            let all = [services, rules, entries, gateways].into_iter().flatten();
+        .prop_map(|(services, rules, entries, gateways, policies, config)| {
+            let all = [services, rules, entries, gateways, policies].into_iter().flatten().chain(config);
             all.enumerate().map(|(number, resource)| named(resource, number)).collect()
         });
     let plain = || request().boxed();

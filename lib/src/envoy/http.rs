@@ -84,10 +84,11 @@ pub(crate) fn decide<X: Xds + ?Sized, R: Recorder>(
         tls_redirect: false,
         internal: false,
     };
+    let mut ledger = Ledger::new(recorder.enabled());
     let mut request = request.map(own);
     if let Some(request) = &mut request {
         if http2 {
-            if let Err(fault) = http2::read(request, manager) {
+            if let Err(fault) = http2::read(request, manager, &mut ledger) {
                 decision.branches = vec![reset(request.clone(), fault.into())];
                 return decision;
             }
@@ -98,7 +99,6 @@ pub(crate) fn decide<X: Xds + ?Sized, R: Recorder>(
         }
     }
     let mismatched = http2 && request.as_ref().is_some_and(http2::is_mismatched);
-    let mut ledger = Ledger::new(recorder.enabled());
     let refused = stream.prepare(&mut decision, request.as_mut(), &mut ledger).err();
     let request = request.unwrap_or_else(nothing);
     // An early answer looks for a route as well, with the headers that were sent. Measured with Envoy 1.40.
@@ -306,7 +306,8 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
             return Err(refusal(Refusal::LOW_VERSION));
         }
         let http2 = self.connection.protocol == ApplicationProtocol::Http2;
-        let read = if http2 { Ok(()) } else { codec::read(request, &manager, decision.downstream.tls) };
+        let read =
+            if http2 { Ok(()) } else { codec::read(request, &manager, decision.downstream.tls, ledger) };
         // A line that goes on belongs to the one before it, so only now is known what was said.
         let content_type = headers::joined(&request.headers, "content-type");
         decision.downstream.grpc = content_type.is_some_and(|value| is_grpc(&value));
@@ -339,6 +340,10 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         let hand = Hand { by: By::Istio, origin: &manager.origin };
         match path::normalize(&request.path, &manager, self.facts.strips_dot_parameters) {
             Normalized::Reject => return Err(answer(400, "path_normalization_failed")),
+            // gRPC clients follow no redirect. Envoy: `conn_manager_impl.cc: ActiveStream::decodeHeaders`.
+            Normalized::Redirect(_) if decision.downstream.grpc => {
+                return Err(answer(400, "path_normalization_failed"));
+            }
             Normalized::Redirect(path) => {
                 let mut answer = answer(307, "path_normalization_failed");
                 answer.close = false;

@@ -9,8 +9,8 @@ use smol_str::SmolStr;
 
 use super::connection_settings::Sanitation;
 use crate::envoy::config::{
-    ForwardClientCertDetails, HttpConnectionManager, HttpFilter, RouteSpecifier, ServerHeaderTransformation,
-    SetCurrentClientCertDetails, Tracing,
+    ForwardClientCertDetails, HeadersWithUnderscores, HttpConnectionManager, HttpFilter, RouteSpecifier,
+    ServerHeaderTransformation, SetCurrentClientCertDetails, Tracing,
 };
 use crate::manifest::schema::mesh_config::{
     self, HeadersWithUnderscoresAction, MetadataExchangeMode, ProxyConfig,
@@ -194,15 +194,7 @@ const GRPC_STATS: SmolStr = SmolStr::new_static("envoy.filters.http.grpc_stats")
 pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
     let headers = options.headers;
     let sanitation = options.sanitation;
-    let mut http_filters = Vec::new();
-    if sanitation.underscores == HeadersWithUnderscoresAction::DropHeader {
-        // Headers that are dropped on arrival are not modelled.
-        http_filters.push(HttpFilter::Opaque {
-            name: SmolStr::new_static("headers_with_underscores_action: DROP_HEADER"),
-            origin: Origin::default("connectionSettings.httpHeadersWithUnderscoresAction"),
-        });
-    }
-    http_filters.push(HttpFilter::PeerMetadata);
+    let mut http_filters = vec![HttpFilter::PeerMetadata];
     http_filters.extend(options.security_filters);
     http_filters.push(HttpFilter::NoEffect(GRPC_STATS));
     if options.class != ListenerClass::SidecarInbound {
@@ -232,8 +224,13 @@ pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
         tracing: options.tracing,
         suppress_envoy_headers: headers.suppress_debug_headers,
         accept_http_10: options.accept_http_10,
-        reject_headers_with_underscores: sanitation.underscores
-            == HeadersWithUnderscoresAction::RejectRequest,
+        headers_with_underscores_action: match sanitation.underscores {
+            HeadersWithUnderscoresAction::RejectRequest => HeadersWithUnderscores::RejectRequest,
+            HeadersWithUnderscoresAction::DropHeader => HeadersWithUnderscores::DropHeader,
+            HeadersWithUnderscoresAction::Unspecified | HeadersWithUnderscoresAction::Allow => {
+                HeadersWithUnderscores::Allow
+            }
+        },
         preserve_header_case: headers.preserve_http1_header_case,
         upgrade_types: vec![SmolStr::new_static("websocket")],
         http_filters,

@@ -12,8 +12,25 @@ use super::request::GeneratedRequest;
 /// Methods, most of them none.
 pub fn methods() -> Vec<String> {
     let known = [
-        "M-SEARCH", "MSEARCH", "get", "Get", "FOO", "PRI", "CONNECT", "TRACE", "QUERY", "G", "GET\u{1}",
-        "G\u{e9}T", "G T",
+        "M-SEARCH",
+        "MSEARCH",
+        "get",
+        "Get",
+        "FOO",
+        "PRI",
+        "CONNECT",
+        "TRACE",
+        "QUERY",
+        "G",
+        "GET\u{1}",
+        "G\u{e9}T",
+        "G T",
+        "GET\t",
+        "GET ",
+        "\u{1}GET",
+        "\tGET",
+        "GET\u{b}",
+        "GET\u{1}X",
     ];
     let mut out: Vec<String> = known.iter().map(ToString::to_string).collect();
     out.push("A".repeat(70_000));

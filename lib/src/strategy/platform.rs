@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 /// The workload whose sidecar sends requests.
 pub const CLIENT: &str = "default/sleep";
 
+/// The workload whose sidecar takes requests, one of `reviews`.
+pub const SERVER: &str = "default/reviews-v1";
+
 /// The workload of the ingress gateway.
 pub const GATEWAY: &str = "istio-ingress/istio-ingressgateway";
 

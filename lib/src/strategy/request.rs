@@ -18,6 +18,8 @@ pub enum Door {
     Sidecar,
     /// The ingress gateway.
     Gateway,
+    /// The server's sidecar, captured on its way in.
+    Server,
 }
 
 /// A request, and how it is sent.
@@ -39,13 +41,14 @@ impl GeneratedRequest {
         match self.door {
             Door::Sidecar => Capture::Outbound,
             Door::Gateway => Capture::Direct,
+            Door::Server => Capture::Inbound,
         }
     }
 
     /// Its connection: HTTP/1.1 without TLS.
     pub fn connection(&self) -> Connection {
         let source = match self.door {
-            Door::Sidecar => Ipv4Addr::new(10, 244, 0, 10),
+            Door::Sidecar | Door::Server => Ipv4Addr::new(10, 244, 0, 10),
             Door::Gateway => Ipv4Addr::new(203, 0, 113, 9),
         };
         Connection {
@@ -168,7 +171,7 @@ const EXTRA: &[(&str, &str)] = &[
     ("x-reply", "upgrade"),
 ];
 
-/// A request to the client's sidecar or the gateway.
+/// A request to a sidecar or the gateway.
 pub fn request() -> impl Strategy<Value = GeneratedRequest> {
     let method =
         select(&["GET", "GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "DELETE", "PUT", "QUERY"][..]);
@@ -178,6 +181,7 @@ pub fn request() -> impl Strategy<Value = GeneratedRequest> {
         3 => Just((Door::Sidecar, [10, 96, 1, 1], 80)),
         1 => Just((Door::Sidecar, [192, 0, 2, 77], 80)),
         2 => Just((Door::Gateway, [10, 244, 0, 20], 8080)),
+        1 => Just((Door::Server, [10, 244, 1, 10], 8080)),
     ];
     (
         place,

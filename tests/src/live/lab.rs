@@ -141,6 +141,7 @@ impl Lab {
         }
         visit_all(&mut seen)?;
         self.sort_out(&mut seen, &places);
+        process.settle();
         process.quit();
         let mut lines: BTreeMap<u16, Vec<log::Line>> = BTreeMap::new();
         for line in log::read(&log_path) {

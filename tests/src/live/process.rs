@@ -14,6 +14,8 @@ use super::Binary;
 
 /// How long a machine under load may take for anything that normally takes a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long connections of clients that have left may be there.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// A folder that is removed with its contents.
 #[derive(Debug)]
@@ -148,6 +150,20 @@ impl Process {
                 .map_or_else(String::new, |b| String::from_utf8_lossy(&b).into_owned()));
         }
         Ok(body.to_owned())
+    }
+
+    /// Waits a while for Envoy to notice that clients have left: those who are still there when it ends are logged otherwise.
+    pub(super) fn settle(&self) {
+        const PATH: &str = "/stats?filter=%5Elistener%5C..*%5C.downstream_cx_active%24";
+        let deadline = Instant::now() + SETTLING;
+        while Instant::now() < deadline {
+            let Ok(stats) = self.get(PATH) else { return };
+            let own = stats.lines().filter(|line| !line.starts_with("listener.admin."));
+            if own.into_iter().all(|line| line.ends_with(": 0")) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Ends Envoy and waits until it has written its logs.

@@ -65,11 +65,18 @@ impl Mismatch {
                     "name": format!("request {number}"),
                     "method": request.method,
                     "url": format!("http://{}{}", request.authority, request.path),
-                    "headers": headers,
+                    "headers": headers.clone(),
                 });
                 match generated.door {
                     Door::Sidecar => out["from"] = strategy::CLIENT.into(),
                     Door::Gateway => out["toGateway"] = format!("{}:80", strategy::GATEWAY).into(),
+                    Door::Server => {
+                        let place = format!("http://{}:{}", generated.destination, generated.port);
+                        out["from"] = "outside".into();
+                        out["url"] = format!("{place}{}", request.path).into();
+                        out["headers"] =
+                            [vec![format!("host: {}", request.authority)], headers].concat().into();
+                    }
                 }
                 out
             })
@@ -88,6 +95,7 @@ fn proxy(mesh: &Arc<Mesh>, door: Door) -> Option<Proxy> {
     let name = match door {
         Door::Sidecar => strategy::CLIENT,
         Door::Gateway => strategy::GATEWAY,
+        Door::Server => strategy::SERVER,
     };
     let workload = mesh.workloads().iter().find(|w| w.full_name() == name)?;
     Some(Proxy::new(Arc::clone(mesh), Node::of(mesh, workload)?))
@@ -105,7 +113,7 @@ fn visit(generated: &GeneratedRequest) -> Visit {
 fn run_case(lab: &Lab, case: &Case) -> Result<Vec<Option<Verdict>>, String> {
     let mesh = Arc::new(Mesh::new(case.load(), MeshOptions::default()));
     let mut out: Vec<Option<Verdict>> = case.requests.iter().map(|_| None).collect();
-    for door in [Door::Sidecar, Door::Gateway] {
+    for door in [Door::Sidecar, Door::Gateway, Door::Server] {
         let (places, visits): (Vec<usize>, Vec<Visit>) = case
             .requests
             .iter()

@@ -461,6 +461,27 @@ fn a_query_without_a_content_type_is_refused_and_one_with_it_is_delivered() {
     assert_eq!(typed.outcomes[0].verdict.kind, VerdictKind::Delivered);
 }
 
+/// Measured with Envoy 1.40.
+#[test]
+fn a_client_of_grpc_is_not_redirected_to_a_path_without_escaped_slashes() {
+    let mesh = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'defaultConfig: {connectionSettings: {httpPathWithEscapedSlashesAction: UNESCAPE_AND_REDIRECT}}'}
+";
+    let status = |headers| {
+        let lines = answer(&trace(mesh, "GET", "http://cart/a%2Fb", headers));
+        (
+            lines[0].clone(),
+            lines.into_iter().find(|line| line.contains("location") || line.contains("grpc-status")),
+        )
+    };
+    assert_eq!(status(&[]), (":status: 307".into(), Some("location: /a/b".into())));
+    let grpc = status(&[("content-type", "application/grpc")]);
+    assert_eq!(grpc, (":status: 200".into(), Some("grpc-status: 13".into())));
+}
+
 #[test]
 fn a_direct_response_that_created_or_moved_something_says_where() {
     for (status, location) in [(201, true), (302, true), (304, true), (200, false), (404, false)] {

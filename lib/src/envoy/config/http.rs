@@ -30,6 +30,18 @@ pub enum EscapedSlashes {
     RejectRequest,
 }
 
+/// What happens to headers with an underscore in their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HeadersWithUnderscores {
+    /// They stay.
+    #[default]
+    Allow,
+    /// The request is refused.
+    RejectRequest,
+    /// They are dropped as they are read.
+    DropHeader,
+}
+
 /// What happens to `x-forwarded-client-cert`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ForwardClientCertDetails {
@@ -168,8 +180,8 @@ pub struct HttpConnectionManager {
     pub suppress_envoy_headers: bool,
     /// Whether HTTP/1.0 is accepted.
     pub accept_http_10: bool,
-    /// Whether header names with an underscore are refused.
-    pub reject_headers_with_underscores: bool,
+    /// What happens to headers with an underscore in their names.
+    pub headers_with_underscores_action: HeadersWithUnderscores,
     /// Whether letter case of header names is preserved.
     pub preserve_header_case: bool,
     /// Upgrade types that are accepted, in lower case.

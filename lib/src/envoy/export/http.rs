@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::json::{Object, percent};
 use super::{Routes, Writer, matching, rbac, route};
 use crate::envoy::config::{
-    EscapedSlashes, ForwardClientCertDetails, HttpConnectionManager, HttpFilter, RouteSpecifier,
-    ServerHeaderTransformation, Tracing,
+    EscapedSlashes, ForwardClientCertDetails, HeadersWithUnderscores, HttpConnectionManager, HttpFilter,
+    RouteSpecifier, ServerHeaderTransformation, Tracing,
 };
 
 const MANAGER: &str =
@@ -52,9 +52,15 @@ pub(super) fn connection_manager(
     out.set("http_filters", filters(writer, manager));
     out.set_some("tracing", manager.tracing.as_ref().map(|tracing| self::tracing(writer, tracing)));
     http1(&mut out, manager);
-    if manager.reject_headers_with_underscores {
-        out.set("common_http_protocol_options", json!({"headers_with_underscores_action": "REJECT_REQUEST"}));
-    }
+    let underscores = match manager.headers_with_underscores_action {
+        HeadersWithUnderscores::Allow => None,
+        HeadersWithUnderscores::RejectRequest => Some("REJECT_REQUEST"),
+        HeadersWithUnderscores::DropHeader => Some("DROP_HEADER"),
+    };
+    out.set_some(
+        "common_http_protocol_options",
+        underscores.map(|action| json!({"headers_with_underscores_action": action})),
+    );
     out.set_nonempty("server_name", manager.server_name.as_str());
     match manager.server_header_transformation {
         ServerHeaderTransformation::Overwrite => {}

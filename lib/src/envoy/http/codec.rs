@@ -7,8 +7,9 @@ use smol_str::{SmolStr, StrExt as _, format_smolstr};
 
 use super::class::{AUTHORITY, CONTROL, TARGET, TOKEN, is_ordinary};
 use super::sanitize;
-use crate::envoy::config::HttpConnectionManager;
-use crate::envoy::headers::{self, Headers};
+use crate::envoy::config::{HeadersWithUnderscores, HttpConnectionManager};
+use crate::envoy::headers::{self, Hand, Headers, envoy};
+use crate::envoy::ledger::{By, Ledger};
 use crate::envoy::request::HttpRequest;
 
 /// Bytes that Envoy's parser is given at a time. Envoy: `buffer_impl.h: Slice::default_slice_size_`.
@@ -52,7 +53,8 @@ impl Refusal {
         Self { status: 426, body: "Upgrade Required", details: "low_version", protocol_error: true };
 }
 
-/// Reads a request as the codec does: checks it, joins lines, drops what `connection` nominates. `tls`: whether its bytes were protected.
+/// Reads a request as the codec does: checks it, joins lines, drops what `connection` nominates and what has a name that is not wanted.
+/// `tls`: whether its bytes were protected.
 ///
 /// # Errors
 ///
@@ -61,12 +63,17 @@ pub(crate) fn read(
     request: &mut HttpRequest,
     options: &HttpConnectionManager,
     tls: bool,
+    ledger: &mut Ledger,
 ) -> Result<(), Refusal> {
     let most = options.max_request_headers_kb as usize * 1024;
     let size = head_size(request);
     let first = request.method.len() + request.path.len();
     if request.path.starts_with(BLANK) || request.path.ends_with(BLANK) {
         request.path = request.path.trim_matches(BLANK).into();
+    }
+    // What stands before a method is never read; what ends it, blank or control character, is found only when all is there.
+    if request.method.starts_with(is_separator) {
+        return Err(Refusal::GARBAGE);
     }
     // The first line is looked at as soon as it is there; what arrives with the end of the head is looked at as a whole.
     let early = size > most || (size > MAX_AT_ONCE && first < MAX_AT_ONCE);
@@ -86,12 +93,17 @@ pub(crate) fn read(
     if !is_first_line(request) {
         return Err(Refusal::GARBAGE);
     }
+    if request.method.ends_with(is_separator) {
+        request.method = request.method.trim_end_matches(is_separator).into();
+    }
     unfold(request);
     join_hosts(request);
     // What is joined counts as one.
     let too_many = || too_large("http1.too_many_headers");
     let (mut counted, mut joined) = (1, Vec::new());
-    let lines = request.headers.iter_mut().filter(|_| !ordinary || options.reject_headers_with_underscores);
+    drop_underscores(&mut request.headers, options, ledger);
+    let underscores = options.headers_with_underscores_action == HeadersWithUnderscores::RejectRequest;
+    let lines = request.headers.iter_mut().filter(|_| !ordinary || underscores);
     for (name, value) in lines {
         // The parser sees to the ASCII of names; what else is wrong with them is seen while lines are counted. A line is
         // counted once the name of the next one is seen to be proper.
@@ -132,7 +144,7 @@ pub(crate) fn read(
     }
     // What follows an upgrade or CONNECT is another protocol's. Envoy: `http1/codec_impl.cc: ServerConnectionImpl::onHeadersCompleteBase`.
     let upgrades = request.method == "CONNECT" || sanitize::is_upgrade(&request.headers);
-    let hostless = !upgrades && nominated(&mut request.headers)?;
+    let hostless = !upgrades && nominated(&mut request.headers, ledger)?;
     let first = options.use_remote_address && options.xff_num_trusted_hops == 0;
     let named = target(request, tls, first)?;
     if (hostless || request.no_host) && !named {
@@ -142,6 +154,20 @@ pub(crate) fn read(
         return Err(Refusal::bad_request("http.invalid_authority"));
     }
     Ok(())
+}
+
+/// Drops headers by their names, where the listener is told to.
+///
+/// Envoy: `http1/codec_impl.cc: ServerConnectionImpl::checkHeaderNameForUnderscores`.
+fn drop_underscores(lines: &mut Headers, options: &HttpConnectionManager, ledger: &mut Ledger) {
+    if options.headers_with_underscores_action != HeadersWithUnderscores::DropHeader {
+        return;
+    }
+    let hand = Hand { by: By::Istio, origin: &options.origin };
+    while let Some((name, _)) = lines.iter().find(|(name, _)| name.contains('_') && TOKEN.holds_all(name)) {
+        let name = name.clone();
+        headers::remove(lines, ledger, &name, hand);
+    }
 }
 
 /// Makes one host of all lines.
@@ -175,7 +201,12 @@ fn has_control_characters(request: &HttpRequest, ordinary: bool) -> bool {
 
 /// Whether the parser takes the first line. Envoy: `http1/balsa_parser.cc: isMethodValid, isUrlValid`.
 fn is_first_line(request: &HttpRequest) -> bool {
-    is_method(&request.method) && is_target(request)
+    is_method(request.method.trim_end_matches(is_separator)) && is_target(request)
+}
+
+/// Whether a character ends a word of the first line. Measured with Envoy 1.40.
+fn is_separator(character: char) -> bool {
+    character <= ' '
 }
 
 /// What the HTTP inspector makes of a first line.
@@ -191,12 +222,14 @@ pub(crate) enum Beginning {
 
 /// Looks at a first line as the HTTP inspector does. Envoy: `http_inspector.cc: Filter::parseHttpHeader`. Measured with Envoy 1.40.
 pub(crate) fn beginning(request: &HttpRequest) -> Beginning {
+    const SPACE: [char; 4] = [' ', '\t', '\u{b}', '\u{c}'];
     let HttpRequest { method, path, .. } = request;
+    let method = method.trim_end_matches(SPACE);
     // What follows a space is a part of the target.
-    let word = method.split([' ', '\t']).next().unwrap_or_default();
+    let word = method.split(SPACE).next().unwrap_or_default();
     if word.is_empty() || !TOKEN.holds_all(word) {
         Beginning::Other
-    } else if method.len() + path.len() + "  HTTP/1.1\r\n".len() > MAX_INSPECTED_BYTES {
+    } else if request.method.len() + path.len() + "  HTTP/1.1\r\n".len() > MAX_INSPECTED_BYTES {
         // The target is looked at when the line has ended.
         Beginning::Endless
     } else if word.len() < method.len() || path.contains('\u{7f}') || !is_target(request) {
@@ -296,7 +329,8 @@ fn check_name(name: &str, options: &HttpConnectionManager) -> Result<(), Refusal
     if name.is_empty() || !TOKEN.holds_all(name) {
         return Err(Refusal::GARBAGE);
     }
-    if options.reject_headers_with_underscores && name.contains('_') {
+    if options.headers_with_underscores_action == HeadersWithUnderscores::RejectRequest && name.contains('_')
+    {
         return Err(Refusal::bad_request("http1.unexpected_underscore"));
     }
     Ok(())
@@ -405,8 +439,9 @@ fn framing(request: &mut HttpRequest) -> Result<(), Refusal> {
 /// Removes the headers that `connection` names, and tells whether the host is one of them.
 ///
 /// Envoy: `http/utility.cc: Utility::sanitizeConnectionHeader`.
-fn nominated(lines: &mut Headers) -> Result<bool, Refusal> {
+fn nominated(lines: &mut Headers, ledger: &mut Ledger) -> Result<bool, Refusal> {
     let mut hostless = false;
+    let hand = envoy!("HTTP/1 codec: `connection` names this header");
     let Some(connection) = headers::get(lines, "connection").cloned() else { return Ok(hostless) };
     let tokens = || connection.split(',').map(str::trim).filter(|token| !token.is_empty());
     let rejected = Refusal::bad_request("http1.connection_header_rejected");
@@ -425,7 +460,7 @@ fn nominated(lines: &mut Headers) -> Result<bool, Refusal> {
                     *te = SmolStr::new_static("trailers");
                 }
             }
-            name => lines.retain(|(key, _)| key != name),
+            name => headers::remove(lines, ledger, name, hand),
         }
     }
     Ok(hostless)
@@ -442,267 +477,4 @@ pub(crate) fn is_bodiless(method: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::envoy::config::{
-        EscapedSlashes, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
-        SetCurrentClientCertDetails,
-    };
-    use crate::envoy::request::Body;
-    use crate::origin::Origin;
-
-    pub(in crate::envoy::http) fn options() -> HttpConnectionManager {
-        HttpConnectionManager {
-            stat_prefix: SmolStr::default(),
-            route_specifier: RouteSpecifier::Rds("80".into()),
-            use_remote_address: false,
-            xff_num_trusted_hops: 0,
-            skip_xff_append: false,
-            internal_addresses: Vec::new(),
-            forward_client_cert_details: ForwardClientCertDetails::Sanitize,
-            set_current_client_cert_details: SetCurrentClientCertDetails::default(),
-            server_name: SmolStr::default(),
-            server_header_transformation: ServerHeaderTransformation::Overwrite,
-            generate_request_id: true,
-            preserve_external_request_id: false,
-            always_set_request_id_in_response: false,
-            max_request_headers_kb: HttpConnectionManager::MAX_REQUEST_HEADERS_KB,
-            normalize_path: true,
-            merge_slashes: false,
-            path_with_escaped_slashes_action: EscapedSlashes::KeepUnchanged,
-            append_x_forwarded_port: false,
-            tracing: None,
-            suppress_envoy_headers: false,
-            accept_http_10: false,
-            reject_headers_with_underscores: false,
-            preserve_header_case: false,
-            upgrade_types: Vec::new(),
-            http_filters: Vec::new(),
-            patches: Vec::new(),
-            origin: Origin::default("a test"),
-        }
-    }
-
-    fn request(method: &str, path: &str, lines: &[(&str, &str)]) -> HttpRequest {
-        HttpRequest {
-            method: method.into(),
-            path: path.into(),
-            authority: "a.test".into(),
-            scheme: None,
-            headers: lines.iter().map(|(k, v)| (SmolStr::new(k), SmolStr::new(v))).collect(),
-            no_host: false,
-            body: Body::Declared,
-        }
-    }
-
-    fn refusal(mut request: HttpRequest) -> Option<(u16, &'static str)> {
-        read(&mut request, &options(), true).err().map(|refusal| (refusal.status, refusal.details))
-    }
-
-    /// Measured with Envoy 1.40, sent as raw bytes.
-    #[test]
-    fn improper_requests_get_the_answer_that_envoy_gives() {
-        let long = "a".repeat(100_000);
-        let many: Vec<(String, &str)> = (0..100).map(|i| (format!("x{i}"), "1")).collect();
-        let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        let bad = |details| Some((400, details));
-        for (expected, sent) in [
-            (None, request("MSEARCH", "/", &[])),
-            (None, request("GET", " \t/a \t", &[])),
-            (bad("http1.codec_error"), request("GET", " ", &[])),
-            (bad("http1.codec_error"), request("GET", "/a b ", &[])),
-            (bad("http1.codec_error"), request("GET", "/", &[("x-a ", "1")])),
-            (bad("http1.codec_error"), request("M-SEARCH", "/", &[])),
-            (bad("http1.codec_error"), request("get", "/", &[])),
-            (bad("http1.codec_error"), request("GET", "nopath", &[])),
-            (bad("http1.codec_error"), request("GET", "/é", &[])),
-            (bad("http1.invalid_characters"), request("GET", "/a\u{1}b", &[])),
-            (bad("http1.invalid_scheme"), request("GET", "ftp://b.test/", &[])),
-            (Some((431, "http1.headers_too_large")), request("GET", "/", &[("x", &long)])),
-            (Some((431, "http1.headers_too_large")), request("GET", &long, &[])),
-            (Some((431, "http1.too_many_headers")), request("GET", "/", &many)),
-            (bad("http1.codec_error"), request("GET", "/", &[&many[..], &[("é", "1")]].concat())),
-            (
-                Some((431, "http1.too_many_headers")),
-                request("GET", "/", &[&many[..], &[("y", "1"), ("é", "1")]].concat()),
-            ),
-            (bad("http1.codec_error"), request("GET", "/", &[&[("é", "1")], &many[..]].concat())),
-            (
-                Some((431, "http1.too_many_headers")),
-                request("GET", "/", &[&[("accept", "a"), ("via", "b")], &many[1..], &[("é", "1")]].concat()),
-            ),
-            (None, request("GET", "/", many.get(1..).unwrap_or_default())),
-            (
-                bad("http1.content_length_and_chunked_not_allowed"),
-                request("POST", "/", &[("transfer-encoding", "chunked"), ("content-length", "3")]),
-            ),
-            (
-                Some((501, "http1.invalid_transfer_encoding")),
-                request("POST", "/", &[("transfer-encoding", "gzip")]),
-            ),
-            (bad("http1.codec_error"), request("POST", "/", &[("content-length", "x")])),
-            (
-                bad("http1.codec_error"),
-                request("POST", "/", &[("content-length", "0"), ("content-length", "0")]),
-            ),
-            (bad("http1.invalid_characters"), request("GET", "/", &[("x", "a\u{1}b")])),
-            (bad("http1.invalid_characters"), request("GET", "/", &[("x", "a\u{7f}b")])),
-            (bad("http1.codec_error"), request("GET", "/", &[("x y", "1")])),
-            (bad("http1.codec_error"), request("GET", "/", &[("", "1")])),
-            (
-                bad("http1.connection_header_rejected"),
-                request("GET", "/", &[("connection", "x-forwarded-for")]),
-            ),
-        ] {
-            let shown = format!("{} {:.20} {:.60?}", sent.method, sent.path, sent.headers);
-            assert_eq!(refusal(sent), expected, "{shown}");
-        }
-        let forwarded = vec![("x-forwarded-for", "192.0.2.1"); 90];
-        let few = many.get(..90).unwrap_or_default();
-        assert_eq!(refusal(request("GET", "/", &[&forwarded[..], few].concat())), None);
-        // What is looked at first, where two things are wrong.
-        let (control, bad_name) = (("x", "a\u{1}b"), ("a b", "1"));
-        let (encoding, nominated) = (("transfer-encoding", "x"), ("connection", ":path"));
-        let length = ("content-length", "3");
-        for (expected, sent) in [
-            (bad("http1.codec_error"), request("get", "/", &[("x", &long)])),
-            (bad("http1.invalid_characters"), request("get", "nopath", &[control, bad_name])),
-            (bad("http1.codec_error"), request("GET", "/", &[&many[..], &[bad_name]].concat())),
-            (Some((431, "http1.too_many_headers")), request("GET", "/", &[&many[..], &[encoding]].concat())),
-            (Some((501, "http1.invalid_transfer_encoding")), request("GET", "*", &[nominated, encoding])),
-            (bad("http1.connection_header_rejected"), request("GET", "*", &[nominated])),
-            (bad("http1.invalid_url"), request("CONNECT", "/", &[nominated])),
-            (None, request("GET", "/", &[("connection", "upgrade"), ("upgrade", "foo"), nominated])),
-            (None, request("GET", "http://b.test", &[("connection", "host")])),
-            (None, request("OPTIONS", "*a", &[])),
-            (bad("http1.invalid_url"), request("GET", "http://a@b@c/", &[])),
-            (bad("http1.invalid_url"), request("GET", "*", &[("connection", "host")])),
-            (
-                Some((400, "missing_host_header")),
-                request("GET", "/", &[("connection", "host"), ("host", "a b")]),
-            ),
-            (bad("http1.invalid_url"), request("CONNECT", "/", &[])),
-            (bad("http1.content_length_and_chunked_not_allowed"), request("GET", "/", &[length, encoding])),
-            (bad("http1.body_disallowed"), request("CONNECT", "/", &[length, encoding])),
-            (bad("http1.invalid_url"), request("CONNECT", "/", &[("content-length", "0")])),
-            (
-                Some((501, "http1.invalid_transfer_encoding")),
-                request("CONNECT", "/", &[("transfer-encoding", "chunked")]),
-            ),
-            (bad("http1.codec_error"), request("GET", "/a\u{7f}", &[("x", &long)])),
-            (bad("http1.codec_error"), request("GET", "/", &[("content-length", "18446744073709551616")])),
-            (
-                bad("http1.content_length_and_chunked_not_allowed"),
-                request("GET", "/", &[("content-length", "0x5"), ("transfer-encoding", "chunked")]),
-            ),
-            (
-                bad("http1.content_length_and_chunked_not_allowed"),
-                request(
-                    "GET",
-                    "/",
-                    &[("content-length", "0x5"), ("content-length", ""), ("transfer-encoding", "chunked")],
-                ),
-            ),
-            (
-                bad("http1.codec_error"),
-                request("GET", "/", &[length, ("content-length", "x"), ("transfer-encoding", "chunked")]),
-            ),
-            (
-                bad("http1.codec_error"),
-                request(
-                    "GET",
-                    "/",
-                    &[("content-length", "5,5"), ("content-length", ""), ("transfer-encoding", "chunked")],
-                ),
-            ),
-            (Some((431, "http1.headers_too_large")), request("GET", "/a\u{1}", &[("x", &long)])),
-        ] {
-            let shown = format!("{} {} {:.60?}", sent.method, sent.path, sent.headers);
-            assert_eq!(refusal(sent), expected, "{shown}");
-        }
-        let mut spaced = request("GET", "/", &[]);
-        spaced.authority = "a b".into();
-        assert_eq!(refusal(spaced), bad("http.invalid_authority"));
-    }
-
-    #[test]
-    fn bytes_that_do_not_begin_as_a_request_are_none() {
-        let long = "a".repeat(64 * 1024);
-        for (method, path, expected) in [
-            ("FOO", "/", Beginning::Request),
-            ("GET", "/a\u{1}", Beginning::Request),
-            ("GET", "nopath", Beginning::Other),
-            ("CONNECT", "#a", Beginning::Other),
-            ("CONNECT", "nopath", Beginning::Request),
-            ("GET", "http://b.test#a", Beginning::Other),
-            ("GET", "http://a@@b/", Beginning::Other),
-            ("GET", "*a", Beginning::Request),
-            ("G\u{e9}T", "/", Beginning::Other),
-            ("GET", "/a b", Beginning::Other),
-            ("GET", &format!("/{long}"), Beginning::Endless),
-            ("GET", &format!("://{long}"), Beginning::Endless),
-            ("G\u{e9}T", &format!("/{long}"), Beginning::Other),
-            ("G T", "/", Beginning::Other),
-            ("G T", &format!("/{long}"), Beginning::Endless),
-        ] {
-            assert_eq!(beginning(&request(method, path, &[])), expected, "{method} {path:.20}");
-        }
-    }
-
-    /// Measured with Envoy 1.40: 61440 bytes on the wire are read.
-    #[test]
-    fn the_limit_of_a_head_is_one_of_bytes_on_the_wire() {
-        // `GET / HTTP/1.1`, `host: a.test`, `x: `, and the ends of lines.
-        let around = 16 + 14 + 5 + 2;
-        for (length, expected) in
-            [(61_440 - around, None), (61_441 - around, Some((431, "http1.headers_too_large")))]
-        {
-            assert_eq!(refusal(request("GET", "/", &[("x", &"a".repeat(length))])), expected, "{length}");
-        }
-    }
-
-    #[test]
-    fn lines_are_folded_and_hosts_joined() {
-        let lines = [("x", "a"), ("  b", "1"), ("y", "c\rd"), ("Host", "b.test")];
-        let mut request = request("GET", "/", &lines);
-        read(&mut request, &options(), false).unwrap();
-        assert_eq!(request.authority, "a.test,b.test");
-        let lines: Vec<(&str, &str)> =
-            request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(lines, [("x", "a  b: 1"), ("y", "cd")]);
-    }
-
-    #[test]
-    fn the_first_proxy_is_not_asked_for_https_over_plaintext() {
-        let asked = request("GET", "https://b.test/", &[]);
-        let first = HttpConnectionManager { use_remote_address: true, ..options() };
-        let refused = read(&mut asked.clone(), &first, false).unwrap_err();
-        assert_eq!((refused.status, refused.details), (403, "http1.https_url_on_plaintext_connection"));
-        assert!(read(&mut asked.clone(), &first, true).is_ok());
-        assert!(read(&mut asked.clone(), &options(), false).is_ok());
-    }
-
-    #[test]
-    fn an_absolute_target_replaces_the_host() {
-        for (target, host, path) in [
-            ("http://B.test/zz?q", "B.test", "/zz?q"),
-            ("https://B.test", "B.test", "/"),
-            ("http://B.test?q", "B.test", "?q"),
-            ("http://u@b.test:1/", "b.test:1", "/"),
-        ] {
-            let mut request = request("GET", target, &[]);
-            read(&mut request, &options(), true).unwrap();
-            assert_eq!((request.authority.as_str(), request.path.as_str()), (host, path));
-        }
-    }
-
-    #[test]
-    fn nominated_headers_go_and_te_keeps_its_trailers() {
-        let lines = [("connection", "x-a, te"), ("x-a", "1"), ("te", "trailers, deflate"), ("x-b", "2")];
-        let mut request = request("GET", "/", &lines);
-        read(&mut request, &options(), true).unwrap();
-        let names: Vec<(&str, &str)> =
-            request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(names, [("connection", "x-a, te"), ("te", "trailers"), ("x-b", "2")]);
-    }
-}
+pub(super) mod tests;

@@ -7,9 +7,10 @@
 use smol_str::SmolStr;
 
 use super::class::{AUTHORITY, CONTROL, TOKEN};
-use crate::envoy::config::HttpConnectionManager;
+use crate::envoy::config::{HeadersWithUnderscores, HttpConnectionManager};
 use crate::envoy::decision::{Ends, Reset};
 use crate::envoy::headers::{self, Headers};
+use crate::envoy::ledger::{By, HeaderChange, Ledger, Op};
 use crate::envoy::reply::ResponseFlag;
 use crate::envoy::request::{Body, HttpRequest};
 use crate::origin::Origin;
@@ -82,7 +83,11 @@ pub(crate) fn mismatch() -> Reset {
 /// # Errors
 ///
 /// The codec does not take it.
-pub(crate) fn read(request: &mut HttpRequest, options: &HttpConnectionManager) -> Result<(), Fault> {
+pub(crate) fn read(
+    request: &mut HttpRequest,
+    options: &HttpConnectionManager,
+    ledger: &mut Ledger,
+) -> Result<(), Fault> {
     let mut limits = Limits { bytes: 0, fields: 0, most: options.max_request_headers_kb as usize * 1024 };
     pseudo(request, &mut limits)?;
     let mut out = Headers::with_capacity(request.headers.len());
@@ -97,8 +102,22 @@ pub(crate) fn read(request: &mut HttpRequest, options: &HttpConnectionManager) -
         if again || !is_field(&name, &value) {
             return Err(Fault::Field);
         }
-        if options.reject_headers_with_underscores && name.contains('_') {
-            return Err(Fault::Underscore);
+        if name.contains('_') {
+            match options.headers_with_underscores_action {
+                HeadersWithUnderscores::Allow => {}
+                HeadersWithUnderscores::RejectRequest => return Err(Fault::Underscore),
+                HeadersWithUnderscores::DropHeader => {
+                    ledger.note(|| HeaderChange {
+                        op: Op::Remove,
+                        name,
+                        old: Some(headers::literal(value)),
+                        new: None,
+                        by: By::Istio,
+                        origin: options.origin.clone(),
+                    });
+                    continue;
+                }
+            }
         }
         match name.as_str() {
             "host" => limits.field(name.len() + value.len())?,

@@ -13,9 +13,9 @@ use super::response::Subject as ResponseSubject;
 use super::{Choice, choose, is_grpc, redirect, rewrite, router};
 use crate::envoy::config::{
     Action, ClusterSpecifier, DirectResponseAction, EscapedSlashes, ForwardClientCertDetails,
-    HttpConnectionManager, PathRedirect, RedirectAction, Route, RouteConfiguration, RouteMatch,
-    RouteSpecifier, ServerHeaderTransformation, SetCurrentClientCertDetails, TrafficDirection, VirtualHost,
-    WeightedCluster,
+    HeadersWithUnderscores, HttpConnectionManager, PathRedirect, RedirectAction, Route, RouteConfiguration,
+    RouteMatch, RouteSpecifier, ServerHeaderTransformation, SetCurrentClientCertDetails, TrafficDirection,
+    VirtualHost, WeightedCluster,
 };
 use crate::envoy::decision::{Downstream, HttpDecision};
 use crate::envoy::domain;
@@ -289,7 +289,7 @@ fn manager(configuration: &Arc<RouteConfiguration>) -> HttpConnectionManager {
         tracing: None,
         suppress_envoy_headers: false,
         accept_http_10: false,
-        reject_headers_with_underscores: false,
+        headers_with_underscores_action: HeadersWithUnderscores::Allow,
         preserve_header_case: false,
         upgrade_types: Vec::new(),
         http_filters: Vec::new(),

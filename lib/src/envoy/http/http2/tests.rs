@@ -16,7 +16,7 @@ fn request(method: &str, path: &str, lines: &[(&str, &str)]) -> HttpRequest {
 }
 
 fn fault(mut request: HttpRequest) -> Option<Fault> {
-    read(&mut request, &options()).err()
+    read(&mut request, &options(), &mut Ledger::default()).err()
 }
 
 #[test]
@@ -129,12 +129,12 @@ fn cookies_become_one_behind_all_other_fields() {
         ("accept", "x"),
     ];
     let mut sent = request("GET", "/", &[&lines[..], &[("host", "c.test"), ("accept", "y")]].concat());
-    read(&mut sent, &options()).unwrap();
+    read(&mut sent, &options(), &mut Ledger::default()).unwrap();
     assert_eq!(sent.authority, "b.test");
     let left: Vec<(&str, &str)> = sent.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     assert_eq!(left, [("x-a", "1"), ("accept", "x,y"), ("cookie", "a=1; b=2; ; c")]);
     let mut sent = request("GET", "/", &[("cookie", ""), ("cookie", "a")]);
-    read(&mut sent, &options()).unwrap();
+    read(&mut sent, &options(), &mut Ledger::default()).unwrap();
     assert_eq!(sent.headers, [("cookie".into(), "a".into())]);
 }
 
@@ -182,8 +182,19 @@ fn the_first_fault_counts() {
     assert_eq!(fault(request("GET", "/", &behind)), Some(Fault::TooMany));
     assert_eq!(fault(request("GET", "*", &many)), Some(Fault::TooMany));
     assert_eq!(fault(request("GET", "/", &[&bad[..], &many].concat())), Some(Fault::Field));
-    let strict = HttpConnectionManager { reject_headers_with_underscores: true, ..options() };
-    let refused = |lines: &[(&str, &str)]| read(&mut request("GET", "/", lines), &strict).err();
+    let strict = HttpConnectionManager {
+        headers_with_underscores_action: HeadersWithUnderscores::RejectRequest,
+        ..options()
+    };
+    let refused =
+        |lines: &[(&str, &str)]| read(&mut request("GET", "/", lines), &strict, &mut Ledger::default()).err();
     assert_eq!(refused(&[("x_y", "1"), ("X-A", "1")]), Some(Fault::Underscore));
     assert_eq!(refused(&[("x_y", "\u{1}")]), Some(Fault::Field));
+    let dropping = HttpConnectionManager {
+        headers_with_underscores_action: HeadersWithUnderscores::DropHeader,
+        ..strict
+    };
+    let mut sent = request("GET", "/", &[("x_y", "1"), ("x-a", "2")]);
+    read(&mut sent, &dropping, &mut Ledger::default()).unwrap();
+    assert_eq!(sent.headers, [("x-a".into(), "2".into())]);
 }
