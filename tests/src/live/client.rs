@@ -2,10 +2,28 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long an answer may take on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who a client was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Caller {
+    /// Its port; a later client may have it again.
+    pub port: u16,
+    /// Its place among all clients of this program.
+    pub place: usize,
+}
+
+impl Caller {
+    /// The client of a connection that was just opened.
+    fn of(stream: &TcpStream) -> io::Result<Self> {
+        static PLACES: AtomicUsize = AtomicUsize::new(0);
+        Ok(Self { port: stream.local_addr()?.port(), place: PLACES.fetch_add(1, Ordering::SeqCst) })
+    }
+}
 
 /// What a client received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,20 +44,20 @@ pub fn proxy_line(source: IpAddr, destination: IpAddr, port: u16) -> String {
 
 /// Sends `bytes` on a new connection and reads one answer.
 ///
-/// Gives the client's own port, by which the access log names the connection.
+/// Gives the client, by whose port the access log names the connection.
 ///
 /// # Errors
 ///
 /// The connection cannot be opened, or nothing happens in time.
-pub fn exchange(to: SocketAddr, bytes: &[u8], head: bool) -> io::Result<(u16, Answer)> {
+pub fn exchange(to: SocketAddr, bytes: &[u8], head: bool) -> io::Result<(Caller, Answer)> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let port = stream.local_addr()?.port();
+    let caller = Caller::of(&stream)?;
     // A proxy that refuses may close before everything is written; its answer counts.
     let _ = stream.write_all(bytes);
     let answer = read_answer(&mut stream, head)?;
-    Ok((port, answer))
+    Ok((caller, answer))
 }
 
 /// Sends `bytes` and reads until the connection ends or falls silent.
@@ -47,10 +65,10 @@ pub fn exchange(to: SocketAddr, bytes: &[u8], head: bool) -> io::Result<(u16, An
 /// # Errors
 ///
 /// The connection cannot be opened.
-pub fn raw(to: SocketAddr, bytes: &[u8], silence: Duration) -> io::Result<(u16, Vec<u8>)> {
+pub fn raw(to: SocketAddr, bytes: &[u8], silence: Duration) -> io::Result<(Caller, Vec<u8>)> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(silence))?;
-    let port = stream.local_addr()?.port();
+    let caller = Caller::of(&stream)?;
     let _ = stream.write_all(bytes);
     let mut received = Vec::new();
     let mut buffer = [0_u8; 4096];
@@ -63,7 +81,7 @@ pub fn raw(to: SocketAddr, bytes: &[u8], silence: Duration) -> io::Result<(u16, 
             break;
         }
     }
-    Ok((port, received))
+    Ok((caller, received))
 }
 
 fn read_answer(stream: &mut TcpStream, head: bool) -> io::Result<Answer> {

@@ -13,7 +13,7 @@ use dryroute::envoy::{
 use dryroute::strategy::CLOSED;
 use smol_str::SmolStr;
 
-use super::client::Answer;
+use super::client::{Answer, Caller};
 use super::lab::Visit;
 use super::log::Line;
 use super::upstream::{Received, reply};
@@ -40,8 +40,8 @@ impl fmt::Display for Difference {
 pub struct Seen {
     /// Whether no socket was there to connect to.
     pub no_listener: bool,
-    /// The client's port.
-    pub port: u16,
+    /// The client.
+    pub caller: Caller,
     /// What the client received.
     pub answer: Answer,
     /// What stand-ins received, with the cluster they stand for.

@@ -16,7 +16,7 @@ use dryroute::istiod::Proxy;
 use dryroute::strategy::CLOSED;
 use smol_str::{SmolStr, format_smolstr};
 
-use super::client::Answer;
+use super::client::{Answer, Caller};
 use super::compare::{self, Difference, Seen};
 use super::process::{Process, Scratch};
 use super::stand_ins::StandIns;
@@ -143,17 +143,14 @@ impl Lab {
         self.sort_out(&mut seen, &places);
         process.settle();
         process.quit();
-        let mut lines: BTreeMap<u16, Vec<log::Line>> = BTreeMap::new();
-        for line in log::read(&log_path) {
-            if let Some(port) = line.port() {
-                lines.entry(port).or_default().push(line);
-            }
-        }
+        let callers: Vec<(Caller, bool)> =
+            seen.iter().map(|(_, _, _, what)| (what.caller, what.answer.status != 0)).collect();
+        let mut lines = lines_of(callers, log::read(&log_path));
         Ok(seen
             .into_iter()
             .map(|(visit, decision, _, mut what)| {
                 // A request's line says more than its connection's.
-                what.line = lines.get_mut(&what.port).and_then(|lines| {
+                what.line = lines.get_mut(&what.caller).and_then(|lines| {
                     let best = lines.iter().position(|line| {
                         !line.route_config.is_empty()
                             || !line.cluster.is_empty()
@@ -222,6 +219,27 @@ pub(super) fn certificate_of(name: &str) -> Certificates {
     }
 }
 
+/// What the log says of each client, whose flag tells whether it was answered: those who had one port in turn have its connections in turn.
+fn lines_of(mut callers: Vec<(Caller, bool)>, log: Vec<log::Line>) -> BTreeMap<Caller, Vec<log::Line>> {
+    let mut connections: BTreeMap<u16, BTreeMap<u64, Vec<log::Line>>> = BTreeMap::new();
+    for line in log {
+        if let Some(port) = line.port() {
+            connections.entry(port).or_default().entry(line.connection).or_default().push(line);
+        }
+    }
+    callers.sort_unstable();
+    let mut out = BTreeMap::new();
+    for group in callers.chunk_by(|(one, _), (other, _)| one.port == other.port) {
+        let logged =
+            group.first().and_then(|(caller, _)| connections.remove(&caller.port)).unwrap_or_default();
+        // A connection that ends while it is inspected is not logged, nor answered.
+        let silent = logged.len() < group.len();
+        let callers = group.iter().filter(|(_, answered)| *answered || !silent);
+        out.extend(callers.map(|(caller, _)| *caller).zip(logged.into_values()));
+    }
+    out
+}
+
 /// A visit, what the model says, where it goes and what was seen.
 type Made = (Visit, Decision, Option<SocketAddr>, Seen);
 
@@ -255,7 +273,7 @@ fn make(visit: &Visit, number: usize, socket: Option<SocketAddr>) -> Result<Seen
     let connection = &visit.connection;
     let mut bytes =
         client::proxy_line(connection.source, connection.destination, connection.port).into_bytes();
-    let (port, answer) = match &visit.request {
+    let (caller, answer) = match &visit.request {
         Some(request) => {
             bytes.extend(request_bytes(request));
             client::exchange(socket, &bytes, request.method == "HEAD")
@@ -263,11 +281,11 @@ fn make(visit: &Visit, number: usize, socket: Option<SocketAddr>) -> Result<Seen
         }
         None => {
             bytes.extend(format!("hello {number}\n").into_bytes());
-            let (port, body) = client::raw(socket, &bytes, SILENCE).map_err(|e| e.to_string())?;
-            (port, Answer { body, ..Answer::default() })
+            let (caller, body) = client::raw(socket, &bytes, SILENCE).map_err(|e| e.to_string())?;
+            (caller, Answer { body, ..Answer::default() })
         }
     };
-    Ok(Seen { port, answer, ..Seen::default() })
+    Ok(Seen { caller, answer, ..Seen::default() })
 }
 
 /// How many copies of a request stand-ins will surely receive, and whether more may come.
@@ -334,5 +352,30 @@ pub fn plaintext(destination: std::net::IpAddr, port: u16, source: std::net::IpA
         transport: Transport::Plaintext,
         protocol: ApplicationProtocol::Http11,
         preface: dryroute::envoy::request::Preface::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_that_had_one_port_in_turn_have_its_lines_in_turn() {
+        let line = |port: u16, connection, details: &str| log::Line {
+            peer: format!("127.0.0.1:{port}"),
+            connection,
+            details: details.to_owned(),
+            ..log::Line::default()
+        };
+        let log =
+            vec![line(7, 12, "second"), line(8, 11, "other"), line(7, 9, "first"), line(7, 9, "its end")];
+        let [silent, early, other, late] =
+            [(7, 0), (7, 1), (8, 2), (7, 3)].map(|(port, place)| Caller { port, place });
+        let lines = lines_of(vec![(late, true), (other, false), (early, true), (silent, false)], log);
+        assert!(!lines.contains_key(&silent));
+        let details =
+            |caller| -> Vec<&str> { lines[&caller].iter().map(|line| line.details.as_str()).collect() };
+        assert_eq!(details(early), ["first", "its end"]);
+        assert_eq!((details(other), details(late)), (vec!["other"], vec!["second"]));
     }
 }

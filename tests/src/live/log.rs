@@ -11,6 +11,8 @@ pub struct Line {
     /// The client's own address and port.
     #[serde(deserialize_with = "text")]
     pub peer: String,
+    /// The number of the connection; later ones have higher numbers.
+    pub connection: u64,
     /// The listener.
     #[serde(deserialize_with = "text")]
     pub listener: String,

@@ -15,7 +15,7 @@ use super::Binary;
 /// How long a machine under load may take for anything that normally takes a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long connections of clients that have left may be there.
-const SETTLING: Duration = Duration::from_secs(2);
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// A folder that is removed with its contents.
 #[derive(Debug)]

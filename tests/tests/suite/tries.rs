@@ -111,7 +111,7 @@ fn refused_connections_are_tried_as_often_as_envoy_tries_and_answered_alike() {
         let lines = request.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
         let head = format!("GET {path} HTTP/1.1\r\nhost: closed.test\r\n{}\r\n", lines.collect::<String>());
         let bytes = client::proxy_line(source, destination, 80) + &head;
-        let (port, seen) = client::exchange(socket, bytes.as_bytes(), false).unwrap();
+        let (caller, seen) = client::exchange(socket, bytes.as_bytes(), false).unwrap();
         let shown = |name: &str, value: &str| {
             let value = if name == "date" { "<generated>" } else { value };
             format!("{name}: {value}")
@@ -122,7 +122,7 @@ fn refused_connections_are_tried_as_often_as_envoy_tries_and_answered_alike() {
         assert_eq!(reply.response.body.as_bytes(), seen.body, "{path} {grpc}");
         assert_eq!(reply.response.status, seen.status, "{path} {grpc}");
         let flags: Vec<&str> = reply.flags.iter().map(|flag| flag.as_str()).collect();
-        expected.push((port, flags.join(","), reply.details.to_string()));
+        expected.push((caller.port, flags.join(","), reply.details.to_string()));
     }
     process.quit();
     let lines = log::read(&file);

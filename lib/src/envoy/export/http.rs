@@ -224,6 +224,7 @@ pub(super) fn access_log(path: &str) -> Value {
             "path": path,
             "log_format": {"json_format": {
                 "peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
+                "connection": "%CONNECTION_ID%",
                 "listener": format!("%METADATA(LISTENER:{}:name)%", route::METADATA),
                 "filter_chain": "%FILTER_CHAIN_NAME%",
                 "route_config": format!("%METADATA(VIRTUAL_HOST:{}:route_config)%", route::METADATA),
