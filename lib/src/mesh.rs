@@ -19,6 +19,7 @@ use crate::origin::Origin;
 mod annotation;
 mod arrival;
 mod auto_address;
+mod backend_policy;
 pub mod binding;
 mod build;
 pub mod config;
@@ -45,6 +46,7 @@ mod watched;
 pub mod workload;
 mod workload_name;
 
+pub use self::backend_policy::INVALID_AUTHORITY;
 pub use crate::host;
 pub use crate::protocol::{self, Protocol};
 pub use annotation::RefusedAnnotation;

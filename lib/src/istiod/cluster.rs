@@ -34,6 +34,7 @@ use crate::envoy::config::{
     CircuitBreakers, Cluster, ClusterMetadata, ClusterTuning, DiscoveryType, LoadAssignment,
     UpstreamProtocol, UpstreamTransport,
 };
+use crate::manifest::Kind;
 use crate::manifest::schema::istio::SimpleLb;
 use crate::mesh::{DestinationRule, Protocol, Resolution, ServicePort, host};
 use crate::origin::Origin;
@@ -176,7 +177,10 @@ fn outbound(proxy: &Proxy, target: &Target<'_>) -> Option<Cluster> {
         && !service.is_kubernetes())
     .then(|| of_oldest.map_or(0, |own| own.target_port))
     .filter(|target_port| *target_port != 0);
-    let rules = target.rule.iter().flat_map(|rule| &rule.from).map(|id| Origin::field(*id, "spec.host"));
+    let rules = target.rule.iter().flat_map(|rule| &rule.from).map(|id| {
+        let policy = proxy.mesh().manifests().get(*id).is_some_and(|r| r.kind == Kind::BackendTlsPolicy);
+        Origin::field(*id, if policy { "spec.targetRefs" } else { "spec.host" })
+    });
     Some(Cluster {
         name: outbound_cluster(service.hostname(), port.number, target.subset),
         discovery_type,

@@ -18,8 +18,8 @@ use super::watched::Watched;
 use super::workload::{Surroundings, from_pod, from_template, template};
 use super::{
     DestinationRules, EffectiveConfig, Endpoint, EndpointKey, Mesh, MeshOptions, Policies, Resolution,
-    Service, ServiceIndex, VirtualServiceIndex, Workload, arrival, binding, destination_rule, endpoint,
-    gateway, gateway_api, ingress, selects, service, virtual_service, visibility,
+    Service, ServiceIndex, VirtualServiceIndex, Workload, arrival, backend_policy, binding, destination_rule,
+    endpoint, gateway, gateway_api, ingress, selects, service, virtual_service, visibility,
 };
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::manifest::schema::mesh_config::MeshConfig;
@@ -563,8 +563,14 @@ fn destination_rules(
         Spec::DestinationRule(spec) => Some((r, spec.as_ref())),
         _ => None,
     });
+    let generated = if options.features.gateway_api {
+        backend_policy::destination_rules(watched.resources(manifests), &options.resource_domain)
+    } else {
+        Vec::new()
+    };
     destination_rule::build(
         rules,
+        generated,
         &destination_rule::Options {
             domain: &options.resource_domain,
             default_export_to: &config.default_destination_rule_export_to,

@@ -11,7 +11,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::host::{is_wildcard, resolve_short_name, subset_of};
 use super::service::Service;
-use crate::manifest::schema::istio::{self as schema, Subset, TrafficPolicy};
+use crate::manifest::schema::istio::{self as schema, PortTrafficPolicy, Subset, TrafficPolicy};
 use crate::manifest::{Resource, Timestamp};
 use crate::origin::{Origin, ResourceId};
 
@@ -43,9 +43,21 @@ pub struct DestinationRule {
     pub export_to: Vec<SmolStr>,
     /// The resources it was made from.
     pub from: Vec<ResourceId>,
+    /// The BackendTLSPolicies whose settings for TLS are among its own, by port; `None` for a rule that none had a part in.
+    pub backend_tls: Option<Vec<(Option<u32>, Origin)>>,
 }
 
 impl DestinationRule {
+    /// The BackendTLSPolicy that says which TLS is spoken to a port, where the rule itself does not.
+    pub fn backend_tls_at(&self, port: u16) -> Option<&Origin> {
+        let placed = self.backend_tls.as_ref()?;
+        let (policy, _) = self.traffic_policy.as_ref()?;
+        let port = u32::from(port);
+        let entry = |own: &PortTrafficPolicy| own.port.as_ref().is_some_and(|own| own.number == port);
+        let of_port = policy.port_level_settings.iter().any(entry);
+        placed.iter().find(|(at, _)| *at == of_port.then_some(port)).map(|(_, origin)| origin)
+    }
+
     /// The subset of that name.
     pub fn subset(&self, name: &str) -> Option<&PlacedSubset> {
         self.subsets.iter().find(|s| s.subset.name == name)
@@ -159,20 +171,21 @@ pub(crate) struct Options<'a> {
 /// Merges rules that come in istiod's order: those with a workload selector first, then by creation.
 pub(crate) fn build<'r>(
     resources: impl Iterator<Item = (&'r Resource, &'r schema::DestinationRule)>,
+    generated: Vec<DestinationRule>,
     options: &Options<'_>,
 ) -> DestinationRules {
-    let mut sorted: Vec<_> = resources.collect();
-    sorted.sort_by(|(a, x), (b, y)| {
-        let key = |r: &Resource| -> (Option<Timestamp>, SmolStr, SmolStr) {
-            (r.meta.creation_timestamp.clone(), r.meta.name.clone(), r.meta.namespace.clone())
-        };
-        y.workload_selector.is_some().cmp(&x.workload_selector.is_some()).then_with(|| key(a).cmp(&key(b)))
+    // Rules that istiod generates have no age, which makes them the oldest.
+    let written = resources.map(|(r, spec)| (r.meta.creation_timestamp.clone(), convert(r, spec, options)));
+    let mut sorted: Vec<(Option<Timestamp>, DestinationRule)> =
+        generated.into_iter().map(|rule| (None, rule)).chain(written).collect();
+    sorted.sort_by(|(created, a), (other, b)| {
+        let selects = b.workload_selector.is_some().cmp(&a.workload_selector.is_some());
+        selects.then_with(|| (created, &a.name, &a.namespace).cmp(&(other, &b.name, &b.namespace)))
     });
     let mut out =
         DestinationRules { root_namespace: options.root_namespace.clone(), ..DestinationRules::default() };
-    for (resource, spec) in sorted {
-        let rule = convert(resource, spec, options);
-        let namespace = resource.meta.namespace.clone();
+    for (_, rule) in sorted {
+        let namespace = rule.namespace.clone();
         let has = |what: &str| rule.export_to.iter().any(|e| e == what);
         if rule.export_to.is_empty() || has("*") || has(".") || has(&namespace) {
             merge(out.local.entry(namespace.clone()).or_default(), &rule, options);
@@ -214,6 +227,7 @@ fn convert(resource: &Resource, spec: &schema::DestinationRule, options: &Option
         workload_selector,
         export_to,
         from: vec![resource.id],
+        backend_tls: None,
     }
 }
 
@@ -248,14 +262,57 @@ fn merge(rules: &mut HostRules, incoming: &DestinationRule, options: &Options<'_
                 merged.subsets.push(subset.clone());
             }
         }
-        if merged.traffic_policy.is_none() {
-            merged.traffic_policy.clone_from(&incoming.traffic_policy);
+        match (&merged.backend_tls, &incoming.backend_tls) {
+            (None, None) | (Some(_), Some(_)) => {
+                if merged.traffic_policy.is_none() {
+                    merged.traffic_policy.clone_from(&incoming.traffic_policy);
+                }
+            }
+            (None, Some(placed)) => {
+                let user = merged.traffic_policy.take();
+                (merged.traffic_policy, merged.backend_tls) =
+                    beneath(user, incoming.traffic_policy.clone(), placed.clone());
+            }
+            (Some(placed), None) => {
+                let (policy, placed) = (merged.traffic_policy.take(), placed.clone());
+                (merged.traffic_policy, merged.backend_tls) =
+                    beneath(incoming.traffic_policy.clone(), policy, placed);
+            }
         }
         merged.from.extend(&incoming.from);
     }
     if append {
         list.push(Arc::new(incoming.clone()));
     }
+}
+
+/// A policy with where it is written, and the BackendTLSPolicies that have a part in it.
+type Placed = (Option<(TrafficPolicy, Origin)>, Option<Vec<(Option<u32>, Origin)>>);
+
+/// Puts what a BackendTLSPolicy says beneath what is written: it fills only gaps.
+/// istiod: `destination_rule.go: mergeBackendPolicyTrafficPolicy, mergeBackendPolicyPortLevelSettings`.
+fn beneath(
+    user: Option<(TrafficPolicy, Origin)>,
+    backend: Option<(TrafficPolicy, Origin)>,
+    mut placed: Vec<(Option<u32>, Origin)>,
+) -> Placed {
+    let (Some((mut policy, origin)), Some((backend, _))) = (user.clone(), backend.clone()) else {
+        return (user.or(backend), Some(placed));
+    };
+    if policy.tls.is_some() {
+        placed.retain(|(port, _)| port.is_some());
+    }
+    policy.tls = policy.tls.or(backend.tls);
+    for entry in backend.port_level_settings {
+        let number = entry.port.as_ref().map(|port| port.number);
+        let same = |own: &&mut PortTrafficPolicy| own.port.as_ref().map(|port| port.number) == number;
+        match policy.port_level_settings.iter_mut().find(same) {
+            None => policy.port_level_settings.push(entry),
+            Some(own) if own.tls.is_none() => own.tls = entry.tls,
+            Some(_) => placed.retain(|(port, _)| *port != number),
+        }
+    }
+    (Some((policy, origin)), Some(placed))
 }
 
 #[cfg(test)]

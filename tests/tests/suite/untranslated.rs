@@ -99,21 +99,21 @@ fn what_is_translated_or_belongs_to_another_host_assumes_nothing() {
 }
 
 #[test]
-fn a_policy_of_a_kind_that_is_not_translated_is_named_where_its_target_is_reached() {
-    let policy = |target: &str| {
+fn an_authority_that_no_manifest_shows_is_named_where_its_policy_holds() {
+    let policy = |target: &str, validation: &str| {
         format!(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {{name: b}}\n\
              spec: {{targetRefs: [{{group: '', kind: Service, name: {target}}}], validation: {{hostname: a.example, \
-             wellKnownCACertificates: System}}}}\n"
+             {validation}}}}}\n"
         )
     };
-    let (texts, fidelity) = assumed(&policy("web"), "");
-    assert_eq!(
-        texts,
-        ["BackendTLSPolicy default/b (m.yaml:29) is not translated: taken to change nothing here"]
-    );
+    let missing = "caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]";
+    let (texts, fidelity) = assumed(&policy("web", missing), "");
+    assert_eq!(texts, ["there is no ConfigMap default/ca, as no manifest shows it"]);
     assert_eq!(fidelity, Fidelity::Assumed);
-    assert_eq!(assumed(&policy("other"), ""), (Vec::new(), Fidelity::Exact));
+    assert_eq!(assumed(&policy("other", missing), ""), (Vec::new(), Fidelity::Exact));
+    let of_system = policy("web", "wellKnownCACertificates: System");
+    assert_eq!(assumed(&of_system, ""), (Vec::new(), Fidelity::Exact));
 }
 
 #[test]

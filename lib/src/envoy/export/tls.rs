@@ -35,7 +35,7 @@ pub(super) fn sds(writer: &Writer<'_>, name: &str) -> Value {
 }
 
 /// The beginnings of resource names that stand for Secrets and ConfigMaps of the cluster.
-const IN_THE_CLUSTER: [&str; 3] = ["kubernetes://", "kubernetes-gateway://", "configmap://"];
+const IN_THE_CLUSTER: [&str; 4] = ["kubernetes://", "kubernetes-gateway://", "configmap://", "invalid://"];
 
 /// Who signs the peer's certificate, and the names that it has to have.
 pub(super) fn set_validation(writer: &Writer<'_>, common: &mut Object, names: Vec<Value>, authority: &str) {

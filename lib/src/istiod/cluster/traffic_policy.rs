@@ -85,9 +85,13 @@ impl ResolvedPolicy {
     }
 
     fn of_whole_rule(rule: Option<&DestinationRule>, port: u16) -> Self {
-        rule.and_then(|rule| rule.traffic_policy.as_ref())
-            .map(|(policy, origin)| at_port(policy, origin, port).0)
-            .unwrap_or_default()
+        let Some(rule) = rule else { return Self::default() };
+        let policy = rule.traffic_policy.as_ref();
+        let mut out = policy.map(|(policy, origin)| at_port(policy, origin, port).0).unwrap_or_default();
+        if let (Some((_, origin)), Some(backend)) = (&mut out.tls, rule.backend_tls_at(port)) {
+            *origin = backend.clone();
+        }
+        out
     }
 
     /// The policies of a service's port, without subset.

@@ -10,7 +10,6 @@ pub(super) const NOT_YET: &[(Kind, &str)] = &[
     (TrafficExtension, ""),
     (KubernetesGateway, "spec.infrastructure.parametersRef"),
     (UdpRoute, ""),
-    (BackendTlsPolicy, ""),
     (RequestAuthentication, "spec.jwtRules"),
     (Gateway, "spec.servers[].tls.verifyCertificateSpki"),
     (Gateway, "spec.servers[].tls.verifyCertificateHash"),
@@ -30,6 +29,7 @@ pub(super) const NOT_YET: &[(Kind, &str)] = &[
 /// Fields that no trace depends on although their values are read: for validation, or to be shown.
 #[rustfmt::skip]
 pub(super) const WITHOUT_EFFECT: &[(Kind, &str)] = &[
+    (BackendTlsPolicy, "spec.options"),
     (VirtualService, "spec.http[].match[].name"),
     (VirtualService, "spec.http[].match[].statPrefix"),
     (VirtualService, "spec.http[].retries.retryRemoteLocalities"),

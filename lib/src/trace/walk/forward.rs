@@ -17,7 +17,7 @@ use crate::envoy::request::{ApplicationProtocol, Preface, Transport};
 use crate::envoy::upstream::{Client, transport};
 use crate::envoy::xds::Capture;
 use crate::istiod::name::SubsetKey;
-use crate::mesh::{Address, Endpoint, Health, ProxyKind, Service};
+use crate::mesh::{Address, Endpoint, Health, INVALID_AUTHORITY, ProxyKind, Service};
 use crate::origin::Origin;
 use crate::trace::address::{Known, with_port};
 use crate::trace::contract::{HopKind, StepKind};
@@ -55,7 +55,16 @@ impl<'t> Walk<'t> {
         mut flight: Flight,
         auto_host_rewrite: bool,
     ) {
-        self.rest_on_policies(&cluster.name, &cluster.applied);
+        self.rest_on_policies(&cluster.applied);
+        if let UpstreamTransport::Tls(context) = &cluster.transport
+            && context.authority == INVALID_AUTHORITY
+        {
+            let rule = self.located(&context.origin);
+            self.unknown(format!(
+                "Envoy is never told whose certificates {rule} trusts, and sends nothing before"
+            ));
+            return;
+        }
         let http = self.path.last().is_some_and(|visit| visit.turn.is_some() || visit.begins_tunnel);
         if http {
             flight.protocol = match (cluster.protocol, flight.protocol) {

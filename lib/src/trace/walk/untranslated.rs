@@ -6,10 +6,7 @@
 use smol_str::{SmolStr, format_smolstr};
 
 use super::Walk;
-use crate::istiod::name::SubsetKey;
-use crate::manifest::schema::gateway_api::BackendTlsPolicySpec;
-use crate::manifest::{Kind, Spec, coverage};
-use crate::mesh::Registry;
+use crate::manifest::{Kind, Resource, Spec, coverage};
 use crate::origin::{Origin, ResourceId};
 
 impl Walk<'_> {
@@ -25,25 +22,37 @@ impl Walk<'_> {
     }
 
     /// Lets the last hop rest on what is not translated of the policies for a cluster.
-    pub(super) fn rest_on_policies(&mut self, cluster: &str, applied: &[Origin]) {
+    pub(super) fn rest_on_policies(&mut self, applied: &[Origin]) {
         for origin in applied {
             let ids = self.assume_untranslated(origin);
             self.rest_on_ids(ids);
         }
-        let mesh = self.mesh;
-        for resource in coverage::untranslated_of(mesh.manifests(), Kind::BackendTlsPolicy) {
+        for text in self.missing_authorities(applied) {
+            self.rest_on(text);
+        }
+    }
+
+    /// The ConfigMaps with authorities that BackendTLSPolicies name and no manifest shows: istiod then has none.
+    fn missing_authorities(&self, applied: &[Origin]) -> Vec<String> {
+        let manifests = self.mesh.manifests();
+        let policies = applied.iter().filter_map(|origin| manifests.get(origin.resource()?));
+        let mut out = Vec::new();
+        for resource in policies {
             let Spec::BackendTlsPolicy(policy) = &resource.spec else { continue };
-            let Some(key) = SubsetKey::parse(cluster) else { return };
-            let is_target = mesh.services_of(key.host).any(|service| {
-                service.registry == Registry::Kubernetes
-                    && resource.meta.namespace == service.namespace
-                    && targets(policy, &service.name)
-            });
-            if is_target {
-                let id = self.assume_nothing_changes(resource.id, "");
-                self.rest_on_ids(vec![id]);
+            let Some(validation) = &policy.validation else { continue };
+            let Some(reference) = validation.ca_certificate_refs.first() else { continue };
+            let namespace = &resource.meta.namespace;
+            let is_it = |other: &Resource| {
+                other.kind == Kind::ConfigMap
+                    && other.meta.name == reference.name
+                    && other.meta.namespace == *namespace
+            };
+            if !manifests.resources().any(is_it) {
+                let name = &reference.name;
+                out.push(format!("there is no ConfigMap {namespace}/{name}, as no manifest shows it"));
             }
         }
+        out
     }
 
     /// Names what the mesh configuration holds that is not translated and could matter anywhere.
@@ -68,10 +77,6 @@ impl Walk<'_> {
             place.location().map(|at| format_smolstr!(" ({}:{})", at.file, at.line)).unwrap_or_default();
         self.assume(format!("{place}{line} is not translated: taken to change nothing here"))
     }
-}
-
-fn targets(policy: &BackendTlsPolicySpec, service: &str) -> bool {
-    policy.target_refs.iter().any(|target| target.kind == "Service" && target.name == service)
 }
 
 /// Whether a field can matter where `path` decided: not when both lie in different elements of one list.
