@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use smol_str::SmolStr;
 
 use super::http::{HttpConnectionManager, NetworkRbac};
+use super::metadata::ConfigInfo;
 use crate::origin::Origin;
 
 /// Which way the traffic of a listener flows.
@@ -170,6 +171,8 @@ pub struct FilterChain {
     pub access_filters: Vec<AccessFilter>,
     /// Who handles the bytes.
     pub terminal: NetworkFilter,
+    /// The VirtualService that it was made of, under the name that istiod gives it.
+    pub config: Option<ConfigInfo>,
     /// Who made it.
     pub origin: Origin,
 }

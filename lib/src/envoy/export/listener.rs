@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::json::{Object, duration, texts};
 use super::tls::{sds, set_certificate_files, set_validation, set_validation_file, tls_params};
-use super::{Routes, Writer, http, matching, rbac, route, socket_address};
+use super::{Routes, Writer, http, matching, metadata, rbac, route, socket_address};
 use crate::envoy::config::{
     AccessFilter, ClientCertificate, ConnectionSourceType, DownstreamTlsContext, FilterChain,
     FilterChainMatch, FilterDisabled, Listener, ListenerAddress, NetworkFilter, TcpProxy, TrafficDirection,
@@ -190,6 +190,7 @@ fn filter_chain(writer: &Writer<'_>, listener: &Listener, chain: &FilterChain, r
         out.set("transport_socket_connect_timeout", "15s");
     }
     out.set_nonempty("name", chain.name.as_str());
+    metadata::set(&mut out, metadata::of_config(chain.config.as_ref()));
     out.into()
 }
 

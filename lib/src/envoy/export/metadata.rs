@@ -3,16 +3,22 @@
 use serde_json::{Map, Value, json};
 
 use super::json::Object;
-use crate::envoy::config::ClusterMetadata;
+use crate::envoy::config::{ClusterMetadata, ConfigInfo};
 
 /// The part of the metadata that is Istio's. istiod: `networking/util/util.go: IstioMetadataKey`.
-pub(super) const ISTIO: &str = "istio";
+const ISTIO: &str = "istio";
 
 /// Sets `metadata`, where there is any.
 pub(super) fn set(out: &mut Object, parts: Map<String, Value>) {
     if !parts.is_empty() {
         out.set("metadata", json!({"filter_metadata": parts}));
     }
+}
+
+/// The metadata of what was made of one resource.
+pub(super) fn of_config(config: Option<&ConfigInfo>) -> Map<String, Value> {
+    let note = config.map(|info| (ISTIO.to_owned(), json!({"config": info.to_string()})));
+    note.into_iter().collect()
 }
 
 /// The metadata of a cluster.

@@ -81,10 +81,7 @@ fn route(writer: &Writer<'_>, index: usize, route: &Route) -> Value {
     }
     out.set_nonempty("typed_per_filter_config", filters);
     headers(&mut out, &route.headers);
-    let mut notes = Map::new();
-    if let Some(info) = &route.config {
-        notes.insert(metadata::ISTIO.to_owned(), json!({"config": info.to_string()}));
-    }
+    let mut notes = metadata::of_config(route.config.as_ref());
     if writer.loopback.is_some() {
         notes.insert(METADATA.to_owned(), json!({"index": index.to_string()}));
     }

@@ -95,6 +95,7 @@ fn listener(proxy: &Proxy, bind: &SmolStr, wildcard: bool, number: u16, chains: 
                 transport_socket: chain.tls,
                 access_filters,
                 terminal: chain.terminal,
+                config: None,
                 origin: chain.origin,
             })
         })

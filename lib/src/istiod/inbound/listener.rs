@@ -220,6 +220,7 @@ impl Context<'_> {
             transport_socket,
             access_filters,
             terminal,
+            config: None,
             origin: config.origin.clone(),
         }
     }
@@ -375,6 +376,7 @@ fn blackhole(port: u16) -> FilterChain {
         transport_socket: None,
         access_filters: Vec::new(),
         terminal: NetworkFilter::TcpProxy(Arc::new(proxy)),
+        config: None,
         origin,
     }
 }

@@ -58,6 +58,7 @@ pub fn tcp_chain(name: SmolStr, cluster: SmolStr, origin: Origin) -> FilterChain
         transport_socket: None,
         access_filters: Vec::new(),
         terminal: NetworkFilter::TcpProxy(Arc::new(proxy)),
+        config: None,
         origin,
     }
 }
@@ -153,6 +154,7 @@ fn dynamic_dns_chain(proxy: &Proxy) -> FilterChain {
         transport_socket: None,
         access_filters: Vec::new(),
         terminal: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
+        config: None,
         origin: proxy.scope().outbound_traffic_policy.origin.clone(),
     }
 }
@@ -229,6 +231,7 @@ pub fn http_proxy_listener(proxy: &Proxy) -> Option<Listener> {
         transport_socket: None,
         access_filters: proxy.attached(ListenerClass::SidecarOutbound).network_extensions(port),
         terminal: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
+        config: None,
         origin: origin.clone(),
     };
     Some(Listener {

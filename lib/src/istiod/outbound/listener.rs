@@ -426,6 +426,7 @@ impl<'a> Contribution<'a> {
                     .then(|| service.hostname().clone()),
                 protocol: self.port.protocol,
             },
+            config: None,
             origin: service.origin().clone(),
         }
     }
@@ -494,6 +495,7 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
                 Terminal::Http { .. } => attached.network_extensions(entry.port.number),
             },
             terminal: terminal(proxy, options, entry.port.number, &stat_prefix),
+            config: options.config.clone(),
             origin: options.origin.clone(),
         });
         if options.is_match_all() {

@@ -10,10 +10,10 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::domains::{self, PortSuffix, Speaker};
 use super::tcp_policy::with_rule;
-use crate::envoy::config::{TcpProxy, TcpTuning, TransportProtocol, WeightedTcpCluster};
+use crate::envoy::config::{ConfigInfo, TcpProxy, TcpTuning, TransportProtocol, WeightedTcpCluster};
 use crate::istiod::name::{MESH_GATEWAY, outbound_cluster};
-use crate::istiod::route::ProxyIdentity;
 use crate::istiod::route::action::{DestinationService, destination_cluster};
+use crate::istiod::route::{ProxyIdentity, config_info};
 use crate::istiod::service::ScopedService;
 use crate::manifest::schema::istio::{Labels, RouteDestination};
 use crate::mesh::{DestinationRule, Protocol, Resolution, ServicePort, VirtualService, host};
@@ -32,6 +32,8 @@ pub struct ChainOptions {
     pub transport: Option<TransportProtocol>,
     /// Who handles the bytes.
     pub terminal: Terminal,
+    /// The VirtualService that istiod names for it.
+    pub config: Option<ConfigInfo>,
     /// Who made it.
     pub origin: Origin,
 }
@@ -71,8 +73,14 @@ impl ChainOptions {
             application_protocols: &[],
             transport: None,
             terminal: Terminal::Tcp { proxy: Arc::new(proxy) },
+            config: None,
             origin,
         }
+    }
+
+    /// The same, with the VirtualService that it was made of.
+    fn of(self, virtual_service: &VirtualService) -> Self {
+        Self { config: Some(config_info(virtual_service)), ..self }
     }
 }
 
@@ -143,7 +151,7 @@ fn tcp_chains(options: &TcpOptions<'_>) -> Vec<ChainOptions> {
                 ChainOptions::tcp(cidrs, proxy, origin.clone())
             };
             if tcp.match_.is_empty() {
-                out.push(chain(options.cidrs.clone()));
+                out.push(chain(options.cidrs.clone()).of(virtual_service));
                 return out;
             }
             let mut subnets = Vec::new();
@@ -159,7 +167,7 @@ fn tcp_chains(options: &TcpOptions<'_>) -> Vec<ChainOptions> {
                     continue;
                 }
                 if condition.destination_subnets.is_empty() || options.port.number == 0 {
-                    out.push(chain(options.cidrs.clone()));
+                    out.push(chain(options.cidrs.clone()).of(virtual_service));
                     return out;
                 }
                 subnets.extend(condition.destination_subnets.iter().cloned());
@@ -215,7 +223,8 @@ fn tls_chains(options: &TcpOptions<'_>) -> Vec<ChainOptions> {
                 }
                 handled.push(key);
                 let proxy = tcp_proxy(&tls.route, virtual_service, origin, options);
-                let mut chain = ChainOptions::tcp(cidrs.clone(), proxy, origin.element("match", i));
+                let origin = origin.element("match", i);
+                let mut chain = ChainOptions::tcp(cidrs.clone(), proxy, origin).of(virtual_service);
                 chain.sni_hosts.clone_from(&condition.sni_hosts);
                 out.push(chain);
             }
@@ -275,6 +284,7 @@ fn default_chain(options: &TcpOptions<'_>, sni_hosts: Vec<SmolStr>) -> ChainOpti
         application_protocols: &[],
         transport: None,
         terminal: Terminal::Tcp { proxy: Arc::new(proxy) },
+        config: None,
         origin,
     }
 }
