@@ -3,14 +3,14 @@
 //! Shared by sidecars and gateways. Source of every switch: MeshConfig and the proxy's own configuration.
 //! istiod: `listener_builder.go: buildHTTPConnectionManager`; `proxy_headers.go: GetProxyHeadersFromProxyConfig`.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use smol_str::SmolStr;
 
 use super::connection_settings::Sanitation;
 use crate::envoy::config::{
-    ForwardClientCertDetails, HeadersWithUnderscores, HttpConnectionManager, HttpFilter, RouteSpecifier,
-    ServerHeaderTransformation, SetCurrentClientCertDetails, Tracing,
+    ConnectionLimits, ForwardClientCertDetails, HeadersWithUnderscores, HttpConnectionManager, HttpFilter,
+    RouteSpecifier, ServerHeaderTransformation, SetCurrentClientCertDetails, Tracing,
 };
 use crate::manifest::schema::mesh_config::{
     self, HeadersWithUnderscoresAction, MetadataExchangeMode, ProxyConfig,
@@ -165,6 +165,8 @@ pub struct ConnectionManagerOptions<'a> {
     pub headers: &'a ProxyHeaders,
     /// What happens to paths and header names.
     pub sanitation: Sanitation,
+    /// Limits of clients' connections.
+    pub limits: Option<Arc<ConnectionLimits>>,
     /// Whether HTTP/1.0 is accepted.
     pub accept_http_10: bool,
     /// Tracing.
@@ -234,6 +236,7 @@ pub fn build(options: ConnectionManagerOptions<'_>) -> HttpConnectionManager {
         preserve_header_case: headers.preserve_http1_header_case,
         upgrade_types: vec![SmolStr::new_static("websocket")],
         http_filters,
+        limits: options.limits,
         patches: Vec::new(),
         origin: options.origin,
     }

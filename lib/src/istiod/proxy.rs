@@ -12,7 +12,7 @@ use smol_str::{SmolStr, ToSmolStr};
 use super::attachment::Attached;
 use super::cluster;
 use super::connection_manager::{ListenerClass, PerClass, ProxyHeaders};
-use super::connection_settings::Sanitation;
+use super::connection_settings::{self, Sanitation};
 use super::envoy_filter::Patches;
 use super::gateway::GatewayConfig;
 use super::inbound::{self, Inbound, ServiceTarget};
@@ -25,14 +25,14 @@ use super::scope::{EgressListener, SidecarScope};
 use super::service::ScopedService;
 use super::tracing;
 use crate::envoy::config::{
-    Cluster, FilterChain, Listener, ListenerAddress, NetworkFilter, Route, RouteConfiguration,
-    RouteSpecifier, Tracing,
+    Cluster, ConnectionLimits, FilterChain, Listener, ListenerAddress, NetworkFilter, Route,
+    RouteConfiguration, RouteSpecifier, Tracing,
 };
 use crate::envoy::domain::strip_port;
 use crate::envoy::refusal;
 use crate::envoy::xds::{Capture, VirtualHostChoice, Xds};
 use crate::manifest::schema::istio::{CaptureMode, HttpRetry, OutboundTrafficPolicyMode};
-use crate::manifest::schema::mesh_config::ProxyConfig;
+use crate::manifest::schema::mesh_config::{ConnectionSettings, ProxyConfig};
 use crate::mesh::{Mesh, ServicePort};
 use crate::origin::Origin;
 
@@ -157,10 +157,18 @@ impl Proxy {
 
     /// What it does to paths and header names on arrival.
     pub fn sanitation(&self) -> Sanitation {
-        let config = self.mesh.config();
-        let settings = self.proxy_config().connection_settings.as_ref();
-        let settings = settings.or(config.default_config.connection_settings.as_ref());
-        Sanitation::new(config.path_normalization, settings, self.node.node_type)
+        let normalization = self.mesh.config().path_normalization;
+        Sanitation::new(normalization, self.connection_settings(), self.node.node_type)
+    }
+
+    /// Limits of its clients' connections.
+    pub fn connection_limits(&self) -> Option<Arc<ConnectionLimits>> {
+        connection_settings::limits(self.connection_settings()?, self.node.node_type).map(Arc::new)
+    }
+
+    fn connection_settings(&self) -> Option<&ConnectionSettings> {
+        let own = self.proxy_config().connection_settings.as_ref();
+        own.or(self.mesh.config().default_config.connection_settings.as_ref())
     }
 
     /// Whether outbound listeners accept HTTP/1.0.

@@ -1,6 +1,7 @@
 //! What does an HTTP connection manager do to each request?
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smol_str::{SmolStr, format_smolstr};
 
@@ -188,10 +189,39 @@ pub struct HttpConnectionManager {
     pub upgrade_types: Vec<SmolStr>,
     /// The HTTP filters, in request order; the router is implied at the end.
     pub http_filters: Vec<HttpFilter>,
+    /// Limits of its clients' connections that decide nothing about a request; `None` where there are none of its own.
+    pub limits: Option<Arc<ConnectionLimits>>,
     /// The patches that changed it.
     pub patches: Vec<AppliedPatch>,
     /// Who made it.
     pub origin: Origin,
+}
+
+/// Limits of the connections of a connection manager's clients: they are kept to be exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// How long a connection may be unused.
+    pub idle_timeout: Option<Duration>,
+    /// How long a connection may live.
+    pub max_connection_duration: Option<Duration>,
+    /// How long a request with its answer may take.
+    pub max_stream_duration: Option<Duration>,
+    /// How long nothing may happen to a request.
+    pub stream_idle_timeout: Option<Duration>,
+    /// How long a request may take to arrive.
+    pub request_timeout: Option<Duration>,
+    /// How long its headers may take to arrive.
+    pub request_headers_timeout: Option<Duration>,
+    /// How long a connection is left to its requests before it is closed.
+    pub drain_timeout: Option<Duration>,
+    /// How many requests there may be on a connection of HTTP/2.
+    pub max_concurrent_streams: Option<u32>,
+    /// How many bytes of a request may be on their way (HTTP/2).
+    pub initial_stream_window_size: Option<u32>,
+    /// How many bytes of a connection may be on their way (HTTP/2).
+    pub initial_connection_window_size: Option<u32>,
+    /// How many bytes of a connection are kept; of gateways' listeners only.
+    pub per_connection_buffer_limit_bytes: Option<u32>,
 }
 
 impl HttpConnectionManager {

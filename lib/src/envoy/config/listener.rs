@@ -104,6 +104,8 @@ pub struct Listener {
     pub continue_on_listener_filters_timeout: bool,
     /// How long listener filters may wait for a client's first bytes: zero for as long as it takes, `None` for Envoy's 15 s.
     pub listener_filters_timeout: Option<Duration>,
+    /// How many bytes of a connection are kept; `None` is Envoy's mebibyte.
+    pub per_connection_buffer_limit_bytes: Option<u32>,
     /// Whether it takes connections to addresses that are not its own (TPROXY).
     pub transparent: bool,
     /// The filter chains, in order; the order has no effect on matching.

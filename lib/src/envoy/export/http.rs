@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::json::{Object, percent};
+use super::json::{Object, duration, percent};
 use super::{Routes, Writer, matching, rbac, route};
 use crate::envoy::config::{
     EscapedSlashes, ForwardClientCertDetails, HeadersWithUnderscores, HttpConnectionManager, HttpFilter,
@@ -52,15 +52,7 @@ pub(super) fn connection_manager(
     out.set("http_filters", filters(writer, manager));
     out.set_some("tracing", manager.tracing.as_ref().map(|tracing| self::tracing(writer, tracing)));
     http1(&mut out, manager);
-    let underscores = match manager.headers_with_underscores_action {
-        HeadersWithUnderscores::Allow => None,
-        HeadersWithUnderscores::RejectRequest => Some("REJECT_REQUEST"),
-        HeadersWithUnderscores::DropHeader => Some("DROP_HEADER"),
-    };
-    out.set_some(
-        "common_http_protocol_options",
-        underscores.map(|action| json!({"headers_with_underscores_action": action})),
-    );
+    limits(&mut out, manager);
     out.set_nonempty("server_name", manager.server_name.as_str());
     match manager.server_header_transformation {
         ServerHeaderTransformation::Overwrite => {}
@@ -96,12 +88,38 @@ pub(super) fn connection_manager(
     );
     out.set_nonempty("append_x_forwarded_port", manager.append_x_forwarded_port);
     out.set("proxy_100_continue", true);
-    out.set("stream_idle_timeout", "0s");
     let upgrades: Vec<Value> =
         manager.upgrade_types.iter().map(|kind| json!({"upgrade_type": kind})).collect();
     out.set_nonempty("upgrade_configs", upgrades);
     out.set_some("access_log", writer.loopback.and_then(|l| l.access_log()).map(access_log));
     json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": Value::from(out)})
+}
+
+/// istiod: `connection_settings.go: applyConnectionSettingsToHCM`.
+fn limits(out: &mut Object, manager: &HttpConnectionManager) {
+    let own = manager.limits.as_deref().cloned().unwrap_or_default();
+    let mut common = Object::new();
+    common.set_some("idle_timeout", own.idle_timeout.map(duration));
+    common.set_some("max_connection_duration", own.max_connection_duration.map(duration));
+    common.set_some("max_stream_duration", own.max_stream_duration.map(duration));
+    match manager.headers_with_underscores_action {
+        HeadersWithUnderscores::Allow => {}
+        HeadersWithUnderscores::RejectRequest => {
+            common.set("headers_with_underscores_action", "REJECT_REQUEST");
+        }
+        HeadersWithUnderscores::DropHeader => common.set("headers_with_underscores_action", "DROP_HEADER"),
+    }
+    out.set_nonempty("common_http_protocol_options", common);
+    let mut http2 = Object::new();
+    http2.set_some("max_concurrent_streams", own.max_concurrent_streams);
+    http2.set_some("initial_stream_window_size", own.initial_stream_window_size);
+    http2.set_some("initial_connection_window_size", own.initial_connection_window_size);
+    out.set_nonempty("http2_protocol_options", http2);
+    // Nothing but a limit that is written ends a request to which nothing happens.
+    out.set("stream_idle_timeout", duration(own.stream_idle_timeout.unwrap_or_default()));
+    out.set_some("request_timeout", own.request_timeout.map(duration));
+    out.set_some("request_headers_timeout", own.request_headers_timeout.map(duration));
+    out.set_some("drain_timeout", own.drain_timeout.map(duration));
 }
 
 fn http1(out: &mut Object, manager: &HttpConnectionManager) {

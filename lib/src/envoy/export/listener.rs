@@ -62,6 +62,7 @@ pub(super) fn listener(writer: &Writer<'_>, listener: &Listener, routes: Routes)
     );
     out.set_nonempty("listener_filters", listener_filters(listener, place.is_some()));
     out.set_nonempty("continue_on_listener_filters_timeout", listener.continue_on_listener_filters_timeout);
+    out.set_some("per_connection_buffer_limit_bytes", listener.per_connection_buffer_limit_bytes);
     out.set_some("listener_filters_timeout", listener.listener_filters_timeout.map(duration));
     let chains: Vec<Value> =
         listener.filter_chains.iter().map(|chain| filter_chain(writer, listener, chain, routes)).collect();

@@ -293,6 +293,7 @@ fn manager(configuration: &Arc<RouteConfiguration>) -> HttpConnectionManager {
         preserve_header_case: false,
         upgrade_types: Vec::new(),
         http_filters: Vec::new(),
+        limits: None,
         patches: Vec::new(),
         origin: Origin::default("route table check: a connection manager with Envoy's defaults"),
     }

@@ -112,6 +112,9 @@ fn listener(proxy: &Proxy, bind: &SmolStr, wildcard: bool, number: u16, chains: 
         // Envoy's default: a connection that says nothing is closed.
         continue_on_listener_filters_timeout: false,
         listener_filters_timeout: None,
+        per_connection_buffer_limit_bytes: proxy
+            .connection_limits()
+            .and_then(|limits| limits.per_connection_buffer_limit_bytes),
         transparent: false,
         refused: refusal(&filter_chains),
         filter_chains,
@@ -221,6 +224,7 @@ fn http(
         stat_prefix,
         headers: &headers,
         sanitation: proxy.sanitation(),
+        limits: proxy.connection_limits(),
         accept_http_10: proxy.accepts_http_10(),
         tracing: proxy.tracing(ListenerClass::Gateway),
         // istiod tells no port here, so extensions for some ports are for none of a gateway's HTTP servers.

@@ -152,6 +152,7 @@ impl Context<'_> {
             listener_filters,
             continue_on_listener_filters_timeout: true,
             listener_filters_timeout: Some(self.proxy.protocol_detection_timeout()),
+            per_connection_buffer_limit_bytes: None,
             transparent: !bind_to_port
                 && self.proxy.node().metadata.interception_mode == InterceptionMode::Tproxy,
             refused: refusal(&filter_chains),
@@ -258,6 +259,7 @@ impl Context<'_> {
             stat_prefix,
             headers: &self.headers,
             sanitation: self.proxy.sanitation(),
+            limits: self.proxy.connection_limits(),
             accept_http_10: self.proxy.accepts_http_10(),
             tracing: self.proxy.tracing(ListenerClass::SidecarInbound),
             security_filters: self.attached.http_filters(config.target_port),

@@ -530,6 +530,7 @@ pub fn build_listener(proxy: &Proxy, entry: Entry) -> Listener {
         } else {
             Duration::ZERO
         }),
+        per_connection_buffer_limit_bytes: None,
         transparent: false,
         filter_chains,
         default_filter_chain,
@@ -549,6 +550,7 @@ fn terminal(proxy: &Proxy, options: &ChainOptions, port: u16, stat_prefix: &Smol
                 stat_prefix: stat_prefix.clone(),
                 headers: &headers,
                 sanitation: proxy.sanitation(),
+                limits: proxy.connection_limits(),
                 accept_http_10: proxy.accepts_http_10(),
                 tracing: proxy.tracing(ListenerClass::SidecarOutbound),
                 security_filters: proxy.attached(ListenerClass::SidecarOutbound).http_filters(port),

@@ -109,11 +109,11 @@ schema! {
     ConnectionSettings {
         profile: ConnectionProfile, http_headers_with_underscores_action: HeadersWithUnderscoresAction,
         http_merge_slashes: Option<bool>, http_path_with_escaped_slashes_action: PathWithEscapedSlashesAction,
-        listener_per_connection_buffer_limit_bytes: Option<Ignored>, cluster_per_connection_buffer_limit_bytes: Option<Ignored>,
-        http_idle_timeout: Option<Ignored>, http_max_connection_duration: Option<Ignored>, http_drain_timeout: Option<Ignored>,
-        http_request_timeout: Option<Ignored>, http_request_headers_timeout: Option<Ignored>, http_stream_idle_timeout: Option<Ignored>,
-        http_max_stream_duration: Option<Ignored>, http_max_concurrent_streams: Option<Ignored>,
-        http2_initial_stream_window_size: Option<Ignored>, http2_initial_connection_window_size: Option<Ignored>,
+        listener_per_connection_buffer_limit_bytes: Option<i32>, cluster_per_connection_buffer_limit_bytes: Option<Ignored>,
+        http_idle_timeout: Option<Duration>, http_max_connection_duration: Option<Duration>, http_drain_timeout: Option<Duration>,
+        http_request_timeout: Option<Duration>, http_request_headers_timeout: Option<Duration>, http_stream_idle_timeout: Option<Duration>,
+        http_max_stream_duration: Option<Duration>, http_max_concurrent_streams: Option<i32>,
+        http2_initial_stream_window_size: Option<i32>, http2_initial_connection_window_size: Option<i32>,
     }
     /// What is in front of a gateway.
     Topology {

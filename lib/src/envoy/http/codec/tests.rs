@@ -35,6 +35,7 @@ pub(in crate::envoy::http) fn options() -> HttpConnectionManager {
         preserve_header_case: false,
         upgrade_types: Vec::new(),
         http_filters: Vec::new(),
+        limits: None,
         patches: Vec::new(),
         origin: Origin::default("a test"),
     }
