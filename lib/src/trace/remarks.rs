@@ -7,17 +7,19 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use super::contract::{Note, Place, Trace};
+use super::tracer::Tracer;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::mesh::Mesh;
 use crate::origin::{Origin, ResourceId};
 
 /// Adds to a trace what there is to say about its input: first of what took part, then of what is missing.
-pub(super) fn add(trace: &mut Trace, mesh: &Arc<Mesh>) {
+pub(super) fn add(trace: &mut Trace, tracer: &Tracer) {
+    let mesh = tracer.mesh();
     let mut said = mesh.diagnostics().filter(|own| own.severity != Severity::Note).peekable();
     if said.peek().is_none() {
         return;
     }
-    let part = participants(trace, mesh);
+    let part = participants(trace, tracer);
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for diagnostic in said {
         let about = diagnostic.resource();
@@ -35,18 +37,18 @@ pub(super) fn add(trace: &mut Trace, mesh: &Arc<Mesh>) {
 }
 
 /// The resources that decided something, and those of the workloads that the request passes.
-fn participants(trace: &Trace, mesh: &Mesh) -> FxHashSet<ResourceId> {
+fn participants(trace: &Trace, tracer: &Tracer) -> FxHashSet<ResourceId> {
     let mut part = FxHashSet::default();
-    let mut names: FxHashSet<(&str, &str)> = trace.source.workload.split_once('/').into_iter().collect();
+    let mut names = FxHashSet::from_iter([trace.source.workload.as_str()]);
     for hop in trace.hops.iter().chain(trace.outcomes.iter().flat_map(|outcome| &outcome.hops)) {
-        names.extend(hop.proxy.as_ref().and_then(|name| name.split_once('/')));
+        names.extend(hop.proxy.as_deref());
         let tries = hop.tries.iter().flat_map(|tries| tries.origin.iter().chain([&tries.timeout_origin]));
         let changes = hop.request.changes.iter().chain(&hop.response.changes).map(|change| &change.origin);
         let places = hop.steps.iter().map(|step| &step.origin).chain(changes).chain(tries);
         part.extend(places.filter_map(|place| place.origin().resource()));
     }
     part.extend(trace.near_misses.iter().filter_map(|miss| miss.origin.origin().resource()));
-    let passed = mesh.workloads().iter().filter(|own| names.contains(&(&own.namespace, &own.name)));
+    let passed = names.into_iter().filter_map(|name| tracer.mesh().workloads().get(tracer.place_of(name)?));
     part.extend(passed.filter_map(|workload| workload.origin.resource()));
     part
 }

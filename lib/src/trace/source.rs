@@ -40,16 +40,17 @@ impl Client {
 }
 
 /// The client of a query.
-pub(super) fn client(mesh: &Mesh, query: &Query) -> Result<Client, TraceError> {
-    let client = named_client(mesh, query)?;
+pub(super) fn client(tracer: &Tracer, query: &Query) -> Result<Client, TraceError> {
+    let client = named_client(tracer, query)?;
     let is_of_pod = query.container.is_some() || query.uid.is_some() || query.gid.is_some();
     if client.workload.is_none() && is_of_pod { Err(TraceError::OutsideHasNoContainer) } else { Ok(client) }
 }
 
-fn named_client(mesh: &Mesh, query: &Query) -> Result<Client, TraceError> {
+fn named_client(tracer: &Tracer, query: &Query) -> Result<Client, TraceError> {
+    let mesh = tracer.mesh();
     let index = match query.from.as_deref() {
         Some(OUTSIDE) => return Ok(Client::outside(false)),
-        Some(name) => mesh.workload_named(name, query.namespace.as_deref().unwrap_or("default"))?.0,
+        Some(name) => tracer.workload_named(name, query.namespace.as_deref().unwrap_or("default"))?,
         None if query.to_gateway.is_some() => return Ok(Client::outside(false)),
         None => match default_client(mesh, query) {
             Some(index) => index,

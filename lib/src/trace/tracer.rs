@@ -18,9 +18,9 @@ use super::{remarks, walk};
 use crate::envoy::ProxyFacts;
 use crate::host::near;
 use crate::istiod::{InterceptionMode, Node, Proxy};
-use crate::mesh::{Mesh, ProxyKind, Registry, Workload};
+use crate::mesh::{Mesh, ProxyKind, Registry, Workload, WorkloadNameError};
 
-/// The most names for which similar ones are remembered.
+/// The most names for which similar ones, or those that they stand for, are remembered.
 const MOST_NAMES: usize = 1024;
 
 /// Answers questions about a mesh, and remembers what its proxies were told. Shared by threads.
@@ -30,6 +30,7 @@ pub struct Tracer {
     members: RwLock<FxHashMap<usize, Arc<Member>>>,
     addresses: OnceLock<Addresses>,
     by_name: OnceLock<FxHashMap<SmolStr, usize>>,
+    meant: RwLock<FxHashMap<(SmolStr, SmolStr), usize>>,
     like: RwLock<FxHashMap<SmolStr, Arc<[u32]>>>,
     pub(super) repaired: Repaired,
 }
@@ -55,6 +56,7 @@ impl Tracer {
             members: RwLock::default(),
             addresses: OnceLock::new(),
             by_name: OnceLock::new(),
+            meant: RwLock::default(),
             like: RwLock::default(),
             repaired: Repaired::default(),
         }
@@ -73,7 +75,7 @@ impl Tracer {
     pub fn trace(&self, query: &Query) -> Result<Trace, TraceError> {
         let mut trace = walk::explained(self, query)?;
         near_miss::complete(self, query, &mut trace);
-        remarks::add(&mut trace, &self.mesh);
+        remarks::add(&mut trace, self);
         Ok(trace)
     }
 
@@ -106,6 +108,11 @@ impl Tracer {
 
     /// The proxy of the workload `namespace/name`.
     pub(super) fn member_named(&self, name: &str) -> Option<Arc<Member>> {
+        self.member(self.place_of(name)?)
+    }
+
+    /// The place of the workload `namespace/name` in [`Mesh::workloads`].
+    pub(super) fn place_of(&self, name: &str) -> Option<usize> {
         let index = self.by_name.get_or_init(|| {
             let mut index = FxHashMap::default();
             for (place, workload) in self.mesh.workloads().iter().enumerate() {
@@ -113,7 +120,21 @@ impl Tracer {
             }
             index
         });
-        self.member(*index.get(name)?)
+        index.get(name).copied()
+    }
+
+    /// The place of the workload that a user's name stands for, see [`Mesh::workload_named`].
+    pub(super) fn workload_named(&self, name: &str, namespace: &str) -> Result<usize, WorkloadNameError> {
+        let key = (SmolStr::new(name), SmolStr::new(namespace));
+        if let Some(known) = self.meant.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(*known);
+        }
+        let (found, _) = self.mesh.workload_named(name, namespace)?;
+        let mut meant = self.meant.write().unwrap_or_else(PoisonError::into_inner);
+        if meant.len() < MOST_NAMES {
+            meant.insert(key, found);
+        }
+        Ok(found)
     }
 
     /// The services whose names a slip could have made a host of, the nearest first, by their places in [`Mesh::services`].

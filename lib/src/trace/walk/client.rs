@@ -42,7 +42,7 @@ impl Destination {
 impl Walk<'_> {
     /// Starts at the client.
     pub(super) fn start(&mut self) -> Result<Source, TraceError> {
-        let client = source::client(self.mesh, self.query)?;
+        let client = source::client(self.tracer, self.query)?;
         let workload = client.workload.and_then(|index| self.mesh.workloads().get(index));
         let mut out = Source {
             workload: workload.map_or(SmolStr::new_static(OUTSIDE), crate::mesh::Workload::full_name),
