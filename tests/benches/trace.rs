@@ -11,7 +11,7 @@ use dryroute::manifest::Loader;
 use dryroute::mesh::{Mesh, MeshOptions};
 use dryroute::trace::{Query, Tracer};
 
-/// The repaired lab, among `services` others.
+/// The repaired lab, among `services` others with a pod each.
 fn tracer(services: usize) -> Tracer {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scenarios/egress-gateway-fixed");
     let mut loader = Loader::new();
@@ -23,8 +23,15 @@ fn tracer(services: usize) -> Tracer {
         let _ = write!(
             text,
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{i}, namespace: n{}}}\n\
-             spec: {{selector: {{app: s{i}}}, ports: [{{name: http, port: 80}}]}}\n",
-            i % 50
+             spec: {{selector: {{app: s{i}}}, ports: [{{name: http, port: 80}}]}}\n\
+             ---\napiVersion: v1\nkind: Pod\nmetadata: {{name: s{i}, namespace: n{}, labels: {{app: s{i}}}}}\n\
+             spec: {{containers: [{{name: app, image: app}}]}}\n\
+             status: {{phase: Running, podIP: 10.{}.{}.{}, conditions: [{{type: Ready, status: 'True'}}]}}\n",
+            i % 50,
+            i % 50,
+            1 + i / 60_000,
+            i / 250 % 250,
+            i % 250,
         );
     }
     Tracer::new(Arc::new(Mesh::new(loader.text("others.yaml", text).load(), MeshOptions::default())))

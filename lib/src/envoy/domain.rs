@@ -53,17 +53,21 @@ fn ends_with(host: &str, suffix: &str) -> bool {
         .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
+/// The virtual host that is for all requests, even for those that name no host.
+pub(crate) fn only(virtual_hosts: &[Arc<VirtualHost>]) -> Option<&Arc<VirtualHost>> {
+    let [only] = virtual_hosts else { return None };
+    (only.domains.as_slice() == ["*"]).then_some(only)
+}
+
 /// The virtual host for `host`, as sent.
 pub fn find<'a>(
     virtual_hosts: &'a [Arc<VirtualHost>],
     host: &str,
     ignore_port: bool,
 ) -> Option<&'a Arc<VirtualHost>> {
-    if let [only] = virtual_hosts
-        && let [domain] = only.domains.as_slice()
-        && domain == "*"
-    {
-        return Some(only);
+    let only = only(virtual_hosts);
+    if only.is_some() {
+        return only;
     }
     let host = if ignore_port { strip_port(host) } else { host };
     let mut best: Option<(Fit, &Arc<VirtualHost>)> = None;

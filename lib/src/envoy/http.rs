@@ -292,14 +292,13 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
                 SmolStr::new_static(refusal.body),
                 SmolStr::new_static(refusal.details),
                 Origin::default("HTTP codec: what is no proper request"),
-            )
-            .unrouted();
-            if refusal.protocol_error {
-                // The codec answers in plain text, whatever the client speaks. Measured with Envoy 1.40.
-                answer.converted = false;
-                answer = answer.flag(ResponseFlag::DownstreamProtocolError);
+            );
+            if !refusal.protocol_error {
+                return Box::new(answer.closing());
             }
-            Box::new(answer)
+            // The codec answers in plain text, whatever the client speaks. Measured with Envoy 1.40.
+            answer.converted = false;
+            Box::new(answer.unrouted().flag(ResponseFlag::DownstreamProtocolError))
         };
         let Some(request) = request else { return Err(refusal(Refusal::GARBAGE)) };
         if self.connection.protocol == ApplicationProtocol::Http10 && !manager.accept_http_10 {
@@ -377,6 +376,15 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
     fn route<R: Recorder>(&mut self, decision: &mut HttpDecision, request: &HttpRequest, recorder: &mut R) {
         let manager = Arc::clone(&decision.http_connection_manager);
         match &manager.route_specifier {
+            specifier if request.no_host => {
+                let configuration = match specifier {
+                    RouteSpecifier::Inline(configuration) => Some(Arc::clone(configuration)),
+                    RouteSpecifier::Rds(name) => self.xds.route_configuration(name),
+                };
+                let only = configuration.as_ref().and_then(|found| domain::only(&found.virtual_hosts));
+                decision.virtual_host = only.cloned();
+                decision.route_configuration_found = configuration;
+            }
             RouteSpecifier::Inline(configuration) => {
                 let ignore_port = configuration.ignore_port_in_host_matching;
                 let host = domain::find(&configuration.virtual_hosts, &request.authority, ignore_port);

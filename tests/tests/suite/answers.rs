@@ -185,14 +185,9 @@ fn lines(lines: Lines<'_>) -> Vec<(smol_str::SmolStr, smol_str::SmolStr)> {
     lines.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
 }
 
-/// What the client's sidecar decides about `GET /` at `cart`, in a mesh with these resources more.
-fn decided(more: &str, headers: Lines<'_>) -> HttpDecision {
-    let loader =
-        Loader::new().text("client.yaml", CLIENT).text("cart.yaml", CART).text("more.yaml", more.to_owned());
-    let mesh = Arc::new(Mesh::new(loader.load(), MeshOptions::default()));
-    let workload = mesh.workloads().iter().find(|workload| workload.name == "client").unwrap();
-    let proxy = Proxy::new(Arc::clone(&mesh), Node::of(&mesh, workload).unwrap());
-    let request = HttpRequest {
+/// `GET http://cart/`.
+fn request(headers: Lines<'_>) -> HttpRequest {
+    HttpRequest {
         method: "GET".into(),
         path: "/".into(),
         authority: "cart".into(),
@@ -200,7 +195,17 @@ fn decided(more: &str, headers: Lines<'_>) -> HttpDecision {
         headers: lines(headers),
         no_host: false,
         body: dryroute::envoy::Body::Declared,
-    };
+    }
+}
+
+/// What the client's sidecar decides about `GET /` at `cart`, in a mesh with these resources more.
+fn decided(more: &str, headers: Lines<'_>) -> HttpDecision {
+    let loader =
+        Loader::new().text("client.yaml", CLIENT).text("cart.yaml", CART).text("more.yaml", more.to_owned());
+    let mesh = Arc::new(Mesh::new(loader.load(), MeshOptions::default()));
+    let workload = mesh.workloads().iter().find(|workload| workload.name == "client").unwrap();
+    let proxy = Proxy::new(Arc::clone(&mesh), Node::of(&mesh, workload).unwrap());
+    let request = request(headers);
     let connection = plaintext("10.96.0.1".parse().unwrap(), 80, "10.0.0.1".parse().unwrap());
     let facts = proxy.stock_envoy_facts();
     let decision = decide(&proxy, &facts, Capture::Outbound, &connection, Some(&request), &mut NoRecord);
@@ -416,6 +421,32 @@ fn any_line_of_connection_asks_to_close() {
         &[("connection", "keep-alive"), ("connection", "close"), ("connection", "keep-alive")],
     ));
     assert!(answered.contains(&"connection: close".to_owned()), "{answered:?}");
+}
+
+/// Measured with Envoy 1.40.
+#[test]
+fn a_request_without_a_host_is_looked_up_where_one_virtual_host_is_for_all() {
+    let inbound = |headers: Lines<'_>| {
+        let mesh = Mesh::new(
+            Loader::new().text("client.yaml", CLIENT).text("cart.yaml", CART).load(),
+            MeshOptions::default(),
+        );
+        let mesh = Arc::new(mesh);
+        let cart = mesh.workloads().iter().find(|workload| workload.name == "cart").unwrap();
+        let proxy = Proxy::new(Arc::clone(&mesh), Node::of(&mesh, cart).unwrap());
+        let connection = plaintext(cart.ips[0], 8080, "10.1.0.9".parse().unwrap());
+        let request = request(headers);
+        let facts = proxy.facts();
+        decide(&proxy, &facts, Capture::Inbound, &connection, Some(&request), &mut NoRecord).outcome
+    };
+    for (sent, routed) in [
+        (&[("connection", "host"), ("x-forwarded-proto", "http")][..], true),
+        (&[("connection", "host")][..], false),
+    ] {
+        let ConnectionOutcome::Http(http) = inbound(sent) else { panic!("{sent:?}") };
+        let HttpOutcome::Reply(reply) = &http.branches[0].outcome else { panic!("{sent:?}") };
+        assert_eq!((reply.details.as_str(), http.route.is_some()), ("missing_host_header", routed));
+    }
 }
 
 #[test]

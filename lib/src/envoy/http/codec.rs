@@ -147,7 +147,9 @@ pub(crate) fn read(
     let hostless = !upgrades && nominated(&mut request.headers, ledger)?;
     let first = options.use_remote_address && options.xff_num_trusted_hops == 0;
     let named = target(request, tls, first)?;
-    if (hostless || request.no_host) && !named {
+    request.no_host = (hostless || request.no_host) && !named;
+    if request.no_host {
+        request.authority = SmolStr::default();
         return Err(Refusal::MISSING_HOST);
     }
     if !AUTHORITY.holds_all(&request.authority) {

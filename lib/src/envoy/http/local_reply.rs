@@ -117,7 +117,7 @@ pub(crate) fn build(mut answer: Answer, circumstances: Circumstances<'_>) -> Loc
     }
     // Only a route to a cluster has operations for the answers of others. Measured with Envoy 1.40.
     let route = decision.route.as_ref().map(|(_, route)| &route.action);
-    let routes = answer.direct || route.is_none_or(|action| matches!(action, Action::Route(_)));
+    let routes = answer.direct || route.is_some_and(|action| matches!(action, Action::Route(_)));
     if answer.operations && routes {
         // Neither the status nor a cluster that does not exist is known. Envoy: `filter_manager.cc: prepareLocalReplyViaFilterChain`.
         let subject = Subject {
