@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use dryroute::envoy::config::Cluster;
-use dryroute::envoy::decision::Tunnel;
+use dryroute::envoy::config::{Cluster, TunnelingConfig};
 use dryroute::envoy::{
     ApplicationProtocol, Connection, ConnectionOutcome, Decision, Ends, HttpBranch, HttpOutcome, HttpRequest,
     Record, ResponseFlag, Transport, recorder,
@@ -287,9 +286,8 @@ fn outcomes(decision: &Decision) -> Vec<Outcome> {
 }
 
 /// What comes around or before what is sent to a cluster's endpoints.
-fn how(tunnel: Option<&Tunnel>, cluster: Option<&Cluster>) -> String {
-    let tunnel = tunnel
-        .map(|tunnel| format!("in {} {}", if tunnel.use_post { "POST" } else { "CONNECT" }, tunnel.hostname));
+fn how(tunnel: Option<&TunnelingConfig>, cluster: Option<&Cluster>) -> String {
+    let tunnel = tunnel.map(|tunnel| format!("in {} {}", tunnel.method(), tunnel.hostname));
     let header = cluster.and_then(|cluster| cluster.proxy_protocol.as_ref());
     let header = header.map(|_| "behind a header of the PROXY protocol".to_owned());
     let parts: Vec<String> = tunnel.into_iter().chain(header).collect();

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 
 use super::config::{
     Cluster, FilterChain, HttpConnectionManager, Listener, RetryPolicy, Route, RouteConfiguration,
-    TrafficDirection, UpstreamProtocol, VirtualHost, WeightedCluster,
+    TrafficDirection, TunnelingConfig, UpstreamProtocol, VirtualHost, WeightedCluster,
 };
 use super::ledger::HeaderChange;
 use super::reply::{LocalReply, ResponseFlag};
@@ -91,21 +91,15 @@ pub struct TcpDecision {
     /// The clusters it may choose.
     pub branches: Vec<TcpBranch>,
     /// The request that carries the bytes; `None` where they are passed on as they are.
-    pub tunnel: Option<Tunnel>,
+    pub tunnel: Option<TunnelingConfig>,
 }
 
-/// A request that carries bytes to another proxy, which has to accept it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tunnel {
-    /// Where the other proxy is to send the bytes, with its port.
-    pub hostname: SmolStr,
-    /// Whether it is a POST in place of a CONNECT.
-    pub use_post: bool,
-    /// Where it is written.
-    pub origin: Origin,
-}
+impl TunnelingConfig {
+    /// The method of the request that carries the bytes.
+    pub const fn method(&self) -> &'static str {
+        if self.use_post { "POST" } else { "CONNECT" }
+    }
 
-impl Tunnel {
     /// The version of HTTP that the tunnel speaks to a cluster's endpoints: HTTP/2 wherever the cluster can.
     ///
     /// Envoy: `tcp/generic/config.cc: GenericConnPoolFactory::createGenericConnPool`. Measured with Envoy 1.40.
@@ -121,7 +115,7 @@ impl Tunnel {
         let http2 = protocol == ApplicationProtocol::Http2;
         let chunked = (SmolStr::new_static("transfer-encoding"), SmolStr::new_static("chunked"));
         HttpRequest {
-            method: SmolStr::new_static(if self.use_post { "POST" } else { "CONNECT" }),
+            method: SmolStr::new_static(self.method()),
             path: match (self.use_post, http2) {
                 (true, _) => SmolStr::new_static("/"),
                 (false, true) => SmolStr::default(),

@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 
 use super::cluster;
 use super::config::TcpProxy;
-use super::decision::{ConnectionOutcome, TcpBranch, TcpDecision, Tunnel};
+use super::decision::{ConnectionOutcome, TcpBranch, TcpDecision};
 use super::reply::ResponseFlag;
 use super::xds::Xds;
 
@@ -45,10 +45,5 @@ pub(crate) fn decide<X: Xds + ?Sized>(
         let (reason, origin) = (patch.unknown_cluster(), patch.origin.clone());
         return ConnectionOutcome::Unknown { reason, origin };
     }
-    let tunnel = proxy.tunneling_config.as_ref().map(|config| Tunnel {
-        hostname: config.hostname.clone(),
-        use_post: config.use_post,
-        origin: config.origin.clone(),
-    });
-    ConnectionOutcome::Tcp(TcpDecision { branches, tunnel })
+    ConnectionOutcome::Tcp(TcpDecision { branches, tunnel: proxy.tunneling_config.clone() })
 }

@@ -25,7 +25,7 @@ use super::contract::{
 use super::error::TraceError;
 use super::query::{Choice, Query};
 use super::tracer::{Member, Tracer};
-use crate::envoy::decision::Tunnel;
+use crate::envoy::config::TunnelingConfig;
 use crate::envoy::ledger::{HeaderChange, Op};
 use crate::envoy::request::{ApplicationProtocol, Connection, HttpRequest, Preface, Transport};
 use crate::envoy::{HttpDecision, HttpResponse};
@@ -152,7 +152,7 @@ struct Flight {
     /// The rule that sent such a header which a proxy has passed on as any other bytes.
     unread: Option<Origin>,
     /// The request that carries what the client sent, where a proxy put it into one.
-    tunnel: Option<Arc<Tunnel>>,
+    tunnel: Option<Arc<TunnelingConfig>>,
 }
 
 impl Flight {

@@ -9,10 +9,9 @@ use super::ending::Failure;
 use super::{Flight, Walk};
 use crate::envoy::cluster::{Tier, tiers};
 use crate::envoy::config::{
-    Cluster, DiscoveryType, EndpointAddress, LbEndpoint, ProxyProtocolVersion, UpstreamProtocol,
-    UpstreamTransport,
+    Cluster, DiscoveryType, EndpointAddress, LbEndpoint, ProxyProtocolVersion, TunnelingConfig,
+    UpstreamProtocol, UpstreamTransport,
 };
-use crate::envoy::decision::Tunnel;
 use crate::envoy::request::{ApplicationProtocol, Preface, Transport};
 use crate::envoy::upstream::{Client, transport};
 use crate::envoy::xds::Capture;
@@ -121,13 +120,12 @@ impl<'t> Walk<'t> {
     /// Sends bytes to a cluster's endpoint in a request, which whoever gets it has to accept.
     pub(super) fn forward_in_tunnel(
         &mut self,
-        tunnel: &Tunnel,
+        tunnel: &TunnelingConfig,
         cluster: &Arc<Cluster>,
         member: &Member,
         flight: &Flight,
     ) {
-        let method = if tunnel.use_post { "POST" } else { "CONNECT" };
-        let name = format_smolstr!("{method} {}", tunnel.hostname);
+        let name = format_smolstr!("{} {}", tunnel.method(), tunnel.hostname);
         self.step(StepKind::Tunnel, &name, &tunnel.origin, None);
         if let Some(visit) = self.path.last_mut() {
             visit.begins_tunnel = true;
@@ -487,8 +485,7 @@ impl<'t> Walk<'t> {
     /// Arrives at a server behind all proxies, which ends TLS once at most.
     fn served(&mut self, server: &str, flight: &Flight) {
         if let Some(tunnel) = &flight.tunnel {
-            let method = if tunnel.use_post { "POST" } else { "CONNECT" };
-            let host = &tunnel.hostname;
+            let (method, host) = (tunnel.method(), &tunnel.hostname);
             self.rest_on(format!("{server} accepts {method} {host} and passes the bytes on to there"));
         }
         if let Some(origin) = flight.announced_by.as_ref().or(flight.unread.as_ref()) {
