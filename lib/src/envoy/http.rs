@@ -36,7 +36,8 @@ pub use upgrade::{accepted as accepted_upgrade, passing_details};
 use self::codec::Refusal;
 use self::local_reply::Answer;
 use super::config::{
-    HttpConnectionManager, HttpFilter, RequireTls, Route, RouteSpecifier, TrafficDirection, VirtualHost,
+    HttpConnectionManager, HttpFilter, RequireTls, Route, RouteConfiguration, RouteSpecifier,
+    TrafficDirection, VirtualHost,
 };
 use super::connection::{Arrival, note};
 use super::decision::{Downstream, HttpBranch, HttpDecision, HttpOutcome, ProxyFacts, Reset};
@@ -377,10 +378,7 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         let manager = Arc::clone(&decision.http_connection_manager);
         match &manager.route_specifier {
             specifier if request.no_host => {
-                let configuration = match specifier {
-                    RouteSpecifier::Inline(configuration) => Some(Arc::clone(configuration)),
-                    RouteSpecifier::Rds(name) => self.xds.route_configuration(name),
-                };
+                let configuration = self.whole(specifier);
                 let only = configuration.as_ref().and_then(|found| domain::only(&found.virtual_hosts));
                 decision.virtual_host = only.cloned();
                 decision.route_configuration_found = configuration;
@@ -429,12 +427,17 @@ impl<X: Xds + ?Sized> Stream<'_, X> {
         }
     }
 
-    /// Virtual hosts that could have been meant.
-    fn near_misses<R: Recorder>(&self, decision: &HttpDecision, request: &HttpRequest, recorder: &mut R) {
-        let configuration = match &decision.http_connection_manager.route_specifier {
+    /// A route configuration with all its virtual hosts.
+    fn whole(&self, specifier: &RouteSpecifier) -> Option<Arc<RouteConfiguration>> {
+        match specifier {
             RouteSpecifier::Inline(configuration) => Some(Arc::clone(configuration)),
             RouteSpecifier::Rds(name) => self.xds.route_configuration(name),
-        };
+        }
+    }
+
+    /// Virtual hosts that could have been meant.
+    fn near_misses<R: Recorder>(&self, decision: &HttpDecision, request: &HttpRequest, recorder: &mut R) {
+        let configuration = self.whole(&decision.http_connection_manager.route_specifier);
         let hosts = configuration.as_ref().map_or(&[][..], |configuration| &configuration.virtual_hosts);
         let misses: Vec<recorder::NearMiss> = domain::near_misses(hosts, &request.authority);
         for miss in misses {

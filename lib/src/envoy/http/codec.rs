@@ -3,13 +3,14 @@
 //! Envoy: `http1/codec_impl.cc`, `header_utility.cc`. Measured with Envoy 1.40 (`envoy-semantics`, local replies). Invariant: limits come first, so
 //! the work that follows is bounded.
 
+use indexmap::IndexMap;
 use smol_str::{SmolStr, StrExt as _, format_smolstr};
 
 use super::class::{AUTHORITY, CONTROL, TARGET, TOKEN, is_ordinary};
 use super::sanitize;
 use crate::envoy::config::{HeadersWithUnderscores, HttpConnectionManager};
-use crate::envoy::headers::{self, Hand, Headers, envoy};
-use crate::envoy::ledger::{By, Ledger};
+use crate::envoy::headers::{self, Headers, envoy};
+use crate::envoy::ledger::{By, HeaderChange, Ledger, Op};
 use crate::envoy::request::HttpRequest;
 
 /// Bytes that Envoy's parser is given at a time. Envoy: `buffer_impl.h: Slice::default_slice_size_`.
@@ -158,18 +159,41 @@ pub(crate) fn read(
     Ok(())
 }
 
-/// Drops headers by their names, where the listener is told to.
+/// Drops headers by their names, where the listener is told to; a name's lines are one entry of the ledger.
 ///
 /// Envoy: `http1/codec_impl.cc: ServerConnectionImpl::checkHeaderNameForUnderscores`.
 fn drop_underscores(lines: &mut Headers, options: &HttpConnectionManager, ledger: &mut Ledger) {
     if options.headers_with_underscores_action != HeadersWithUnderscores::DropHeader {
         return;
     }
-    let hand = Hand { by: By::Istio, origin: &options.origin };
-    while let Some((name, _)) = lines.iter().find(|(name, _)| name.contains('_') && TOKEN.holds_all(name)) {
-        let name = name.clone();
-        headers::remove(lines, ledger, &name, hand);
+    let mut dropped: IndexMap<SmolStr, Vec<SmolStr>> = IndexMap::new();
+    lines.retain(|(name, value)| {
+        let kept = !name.contains('_') || !TOKEN.holds_all(name);
+        if !kept && ledger.is_on() {
+            dropped.entry(name.to_lowercase_smolstr()).or_default().push(value.trim_matches(BLANK).into());
+        }
+        kept
+    });
+    for (name, values) in dropped {
+        note_dropped(ledger, name, values.join(",").into(), options);
     }
+}
+
+/// Notes a header that is dropped by its name.
+pub(super) fn note_dropped(
+    ledger: &mut Ledger,
+    name: SmolStr,
+    value: SmolStr,
+    options: &HttpConnectionManager,
+) {
+    ledger.note(|| HeaderChange {
+        op: Op::Remove,
+        name,
+        old: Some(headers::literal(value)),
+        new: None,
+        by: By::Istio,
+        origin: options.origin.clone(),
+    });
 }
 
 /// Makes one host of all lines.

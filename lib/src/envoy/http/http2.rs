@@ -7,10 +7,11 @@
 use smol_str::SmolStr;
 
 use super::class::{AUTHORITY, CONTROL, TOKEN};
+use super::codec;
 use crate::envoy::config::{HeadersWithUnderscores, HttpConnectionManager};
 use crate::envoy::decision::{Ends, Reset};
 use crate::envoy::headers::{self, Headers};
-use crate::envoy::ledger::{By, HeaderChange, Ledger, Op};
+use crate::envoy::ledger::Ledger;
 use crate::envoy::reply::ResponseFlag;
 use crate::envoy::request::{Body, HttpRequest};
 use crate::origin::Origin;
@@ -107,14 +108,7 @@ pub(crate) fn read(
                 HeadersWithUnderscores::Allow => {}
                 HeadersWithUnderscores::RejectRequest => return Err(Fault::Underscore),
                 HeadersWithUnderscores::DropHeader => {
-                    ledger.note(|| HeaderChange {
-                        op: Op::Remove,
-                        name,
-                        old: Some(headers::literal(value)),
-                        new: None,
-                        by: By::Istio,
-                        origin: options.origin.clone(),
-                    });
+                    codec::note_dropped(ledger, name, value, options);
                     continue;
                 }
             }
