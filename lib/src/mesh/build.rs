@@ -563,7 +563,9 @@ fn destination_rules(
         Spec::DestinationRule(spec) => Some((r, spec.as_ref())),
         _ => None,
     });
-    let generated = if options.features.gateway_api {
+    // Most meshes have no policy, and need not know what could be the target of one.
+    let is_policy = |resource: &Resource| matches!(resource.spec, Spec::BackendTlsPolicy(_));
+    let generated = if options.features.gateway_api && watched.resources(manifests).any(is_policy) {
         backend_policy::destination_rules(watched.resources(manifests), &options.resource_domain)
     } else {
         Vec::new()

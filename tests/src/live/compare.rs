@@ -7,8 +7,8 @@ use dryroute::envoy::decision::{Forward, TcpDecision};
 use dryroute::envoy::ledger::GENERATED;
 use dryroute::envoy::upstream::CONNECTION_REFUSED;
 use dryroute::envoy::{
-    ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, LocalReply, ResponseFlag, failed,
-    last_try, passing_details, passing_flags, respond,
+    ConnectionOutcome, Decision, HttpBranch, HttpDecision, HttpOutcome, LocalReply, ResponseFlag,
+    accepted_upgrade, failed, last_try, passing_details, passing_flags, respond,
 };
 use dryroute::strategy::CLOSED;
 use smol_str::SmolStr;
@@ -286,8 +286,7 @@ fn forwarded(
 fn mirrors(out: &mut Differences, branch: &HttpBranch, seen: &Seen) {
     let mut copies: Vec<&(SmolStr, Received)> = seen.received.iter().filter(|(_, r)| r.is_mirror()).collect();
     // What follows an upgrade has no end, so its copy has none, and what is not sent of it when the answer is there never is.
-    let unfinished =
-        branch.request.headers.iter().any(|(name, _)| name == "upgrade") && direct(seen).is_empty();
+    let unfinished = accepted_upgrade(&branch.request).is_some() && direct(seen).is_empty();
     for mirror in &branch.mirrors {
         let place = copies.iter().position(|(cluster, _)| *cluster == mirror.cluster);
         match place.map(|place| copies.remove(place)) {
